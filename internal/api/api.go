@@ -1,0 +1,33 @@
+// Package api holds the words of the wire: the envelope, the error codes, the
+// error that carries one, and the type that a secret travels in.
+//
+// It imports nothing of ours, so that every other package can speak it.
+package api
+
+// Names of the apis, as they stand in an envelope.
+const (
+	Admin   = "admin"   // management, and the session actions too
+	Session = "session" // what applications, gateways and browsers do with a token
+	Hub     = "hub"     // the whole enabled catalogue
+)
+
+// Version is the version of the protocol. Requests may name another minor
+// version; other majors are refused.
+const Version = "1.0"
+
+// ResponseOptions ask for another form of result. The zero value asks for
+// nothing. Options cascade: request, session, services.json, built in.
+type ResponseOptions struct {
+	NumberFormat  string   `json:"numberFormat,omitzero" enum:"number,string" doc:"string quotes every number inside result."`
+	DataFormat    string   `json:"dataFormat,omitzero" enum:"objects,arrays" doc:"arrays turns each array of objects in result into fields and rows."`
+	BinaryFormat  string   `json:"binaryFormat,omitzero" enum:"hex,base64,byteArray" doc:"How binary values are written."`
+	Omit          []string `json:"omit,omitzero" doc:"Members to leave out of the response, such as errorMessage, or of result."`
+	IncludeFields []string `json:"includeFields,omitzero" doc:"Keep only these members of result, or of the objects in its arrays."`
+	ExcludeFields []string `json:"excludeFields,omitzero" doc:"Leave out these members of result, or of the objects in its arrays."`
+}
+
+// Warning is one entry of debugInfo.warnings.
+type Warning struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}

@@ -1,0 +1,21 @@
+//go:build tmpdeps
+package clock
+import (
+ _ "github.com/valyala/fasthttp"
+ _ "github.com/goccy/go-json/v2"
+ _ "go.etcd.io/bbolt"
+ _ "github.com/rs/zerolog"
+ _ "github.com/alexedwards/argon2id"
+ _ "golang.org/x/text/secure/precis"
+ _ "github.com/spf13/cobra"
+ _ "github.com/jedib0t/go-pretty/v6/table"
+ _ "github.com/santhosh-tekuri/jsonschema/v6"
+ _ "google.golang.org/protobuf/encoding/protowire"
+ _ "pgregory.net/rapid"
+ _ "github.com/google/go-cmp/cmp"
+ _ "go.uber.org/goleak"
+ _ "github.com/rogpeppe/go-internal/testscript"
+ _ "github.com/mileusna/useragent"
+ _ "golang.org/x/sys/unix"
+ _ "golang.org/x/term"
+)

@@ -1,0 +1,45 @@
+// Package event is the log of changes and those who read it: audit now, watches
+// and webhooks later. Each change appends its event in its own commit; cursors
+// are opaque; what the chain of the log proves, Verify says.
+package event
+
+import (
+	"time"
+)
+
+// Kind names what happened. Kinds are append-only, like error codes.
+type Kind string
+
+// The kinds.
+const (
+	SessionCreated  Kind = "sessionCreated"
+	SessionAltered  Kind = "sessionAltered"
+	SessionEnded    Kind = "sessionEnded"
+	AccountCreated  Kind = "accountCreated"
+	PasswordChanged Kind = "passwordChanged"
+	LoginFailed     Kind = "loginFailed" // aggregated: Count of them since the last
+	ServerStarted   Kind = "serverStarted"
+)
+
+// Event is one committed change. No member ever holds a secret.
+type Event struct {
+	Time            time.Time `json:"timestamp"`
+	Kind            Kind      `json:"kind"`
+	SessionHandle   string    `json:"sessionHandle,omitzero"` // the session it is about
+	AccountID       string    `json:"accountId,omitzero"`     // the account it is about
+	Realm           string    `json:"realm,omitzero"`
+	Username        string    `json:"username,omitzero"` // absent for names that do not exist: people type passwords there
+	ClientIPAddress string    `json:"clientIpAddress,omitzero"`
+	Status          string    `json:"status,omitzero"` // of the session afterwards
+	Reason          string    `json:"reason,omitzero"`
+	Permanent       bool      `json:"permanentSession,omitzero"`
+	Count           int64     `json:"count,omitzero"`
+	By              Actor     `json:"by,omitzero"`
+}
+
+// Actor is who did it: a session, or the server itself when it is zero.
+type Actor struct {
+	SessionHandle string `json:"sessionHandle,omitzero"`
+	Realm         string `json:"realm,omitzero"`
+	Username      string `json:"username,omitzero"`
+}
