@@ -80,7 +80,7 @@ func (l *Logger) begin(level zerolog.Level) *zerolog.Event {
 		return nil
 	}
 	e := l.log.WithLevel(level)
-	if !e.Enabled() || level < l.log.GetLevel() {
+	if e == nil {
 		return nil
 	}
 	var stamp [len(timeFormat)]byte
