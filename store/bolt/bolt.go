@@ -1,0 +1,176 @@
+// Package bolt is the durable store: one bbolt file, one process.
+//
+// # Writing
+//
+// One goroutine writes. It takes all commits that wait, urgent ones first,
+// settles them one after another inside a single bbolt transaction (a commit
+// whose conditions do not hold gets its ErrConflict, the others go on), and
+// answers once that transaction is durable and the watchers have seen each
+// commit. So many callers share the two fdatasyncs of a transaction. Kinds are
+// buckets; keys that grow with time keep the rate independent of the number of
+// records, because pages are filled from the end.
+//
+// # Failing
+//
+// A full disk (or quota, or file size limit) refuses the commits under way with
+// ErrFull, and writing goes on. After any other failed bbolt commit the file may
+// or may not hold what was written, and so may the page cache: those commits get
+// ErrUnknown and nothing is ever written again until the file is opened anew;
+// Failed says why. Reading goes on.
+//
+// # The file
+//
+// Every value is stored as
+//
+//	format byte | revision, 8 bytes | payload | CRC-32C of key, format, revision and payload, 4 bytes
+//
+// big-endian, under the key's slash and rest in the bucket of its kind. The
+// bucket "meta" holds one such value, "/state": the store's revision and the
+// head of the log, written in every transaction. bbolt itself would not notice a
+// flipped bit in a value and may crash on one in a page, so reading checks the
+// CRC, and opening walks all pages before bbolt sees them.
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"sessiond/store"
+)
+
+// ErrLocked means that another process has the file open.
+var ErrLocked = errors.New("another server uses this data folder")
+
+// Options of a store. The zero value is what a server wants.
+type Options struct {
+	Queue   int           // commits that may wait, and as many urgent ones; 0 means 4,096
+	MaxSize int64         // bytes that the file may grow to, then commits get ErrFull; 0 means no limit
+	Lock    time.Duration // how long to wait for another process to let go of the file; 0 means 1 s
+}
+
+func (o Options) withDefaults() Options {
+	if o.Queue == 0 {
+		o.Queue = 4096
+	}
+	if o.Lock == 0 {
+		o.Lock = time.Second
+	}
+	return o
+}
+
+// Store is an open file.
+type Store struct {
+	db    *bbolt.DB
+	file  *os.File // the one that db uses
+	feed  store.Feed
+	queue *queue
+
+	failed  atomic.Pointer[error] // why writing has stopped
+	written chan struct{}         // closed when the writer has ended
+	wedged  bool                  // bbolt panicked and holds its lock; the writer's until written
+	closing sync.Once
+	closed  atomic.Bool
+}
+
+// Open opens the file at path and starts to write. If there is none, it is
+// made, complete or not at all; its folder must exist. Errors: ErrLocked, one
+// that wraps store.ErrCorrupt (the file is damaged, and untouched), or what the
+// system says.
+func Open(ctx context.Context, path string, o Options) (*Store, error) {
+	o = o.withDefaults()
+	file, err := openFile(ctx, path, o.Lock)
+	if err != nil {
+		return nil, err
+	}
+	db, err := openDB(file, &bbolt.Options{
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: 1 << 30, // address space only; a remap has to wait for all readers
+		NoStatistics:    true,
+		MaxSize:         int(o.MaxSize),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, file: file, queue: newQueue(o.Queue), written: make(chan struct{})}
+	var st state
+	if err := s.read(func(tx *bbolt.Tx) (err error) {
+		st, err = readState(tx)
+		return err
+	}); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	s.feed.Reset(st.rev)
+	w := &writer{Store: s, state: st}
+	go w.run()
+	return s, nil
+}
+
+// Commit implements store.Store.
+func (s *Store) Commit(ctx context.Context, tx store.Tx) (store.Rev, error) {
+	if err := tx.Check(); err != nil {
+		return 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("%w: %w", store.ErrBusy, err)
+	}
+	r := newRequest(tx)
+	if err := s.queue.push(r); err != nil {
+		r.free()
+		return 0, err
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		if r.withdraw() {
+			return 0, fmt.Errorf("%w: %w", store.ErrBusy, ctx.Err()) // the writer frees r
+		}
+		<-r.done
+	}
+	rev, err := r.rev, r.err
+	r.free()
+	return rev, err
+}
+
+// Watch implements store.Store. No changes are kept: after has to be the
+// present revision, 0 for a new store.
+func (s *Store) Watch(after store.Rev, w store.Watcher) (stop func(), err error) {
+	return s.feed.Watch(after, w)
+}
+
+// Rev implements store.Store.
+func (s *Store) Rev() store.Rev { return s.feed.Rev() }
+
+// Failed says why writing has stopped, nil while it has not. Only opening the
+// file anew ends it.
+func (s *Store) Failed() error {
+	if p := s.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Close implements store.Store: commits that wait are still written. Reading
+// ends too. A watcher must not call it.
+func (s *Store) Close() (err error) {
+	s.closing.Do(func() {
+		s.queue.refuse(store.ErrStopped)
+		<-s.written
+		s.closed.Store(true)
+		if s.wedged {
+			err = s.file.Close() // lets go of the lock; bbolt's memory is lost
+			return
+		}
+		if err = s.db.Close(); err != nil {
+			err = fmt.Errorf("bolt: closing the store: %w", err)
+		}
+	})
+	return err
+}

@@ -1,0 +1,183 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"sessiond/store"
+)
+
+const (
+	fileMode = 0o600
+	newFile  = ".new-*" // after the name of a file that is being made
+)
+
+// openFile returns the file at path, made if need be, locked against other
+// processes, found sound and read into the page cache.
+func openFile(ctx context.Context, path string, wait time.Duration) (*os.File, error) {
+	if err := create(path); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, fileMode) //nolint:gosec // the operator's file
+	if err != nil {
+		return nil, fmt.Errorf("bolt: the store cannot be opened: %w", err)
+	}
+	if err := prepare(ctx, f, path, wait); err != nil {
+		_ = f.Close() // nothing was written to it
+		return nil, err
+	}
+	return f, nil
+}
+
+func prepare(ctx context.Context, f *os.File, path string, wait time.Duration) error {
+	if err := lock(ctx, f, syscall.LOCK_EX, wait); err != nil {
+		return err
+	}
+	if err := sweep(path); err != nil {
+		return err
+	}
+	// bbolt maps its file for random access: cold, it would come in page by page.
+	if _, err := io.CopyBuffer(discard{}, io.NewSectionReader(f, 0, 1<<62), make([]byte, 1<<20)); err != nil {
+		return fmt.Errorf("bolt: reading the store: %w", err)
+	}
+	t, err := readTree(f)
+	if err != nil {
+		return err
+	}
+	return t.walk(ctx, nil)
+}
+
+// discard has no ReadFrom, so that io.CopyBuffer uses its buffer.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// lock takes f's lock, or says ErrLocked once it has waited long enough.
+func lock(ctx context.Context, f *os.File, how int, wait time.Duration) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for rounds := max(1, int(wait/(20*time.Millisecond))); ; rounds-- {
+		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			if err != nil {
+				return fmt.Errorf("bolt: locking the store: %w", err)
+			}
+			return nil
+		}
+		if rounds == 0 {
+			return fmt.Errorf("bolt: %s: %w", f.Name(), ErrLocked)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// openDB hands an open, locked file to bbolt, and closes it if bbolt does not
+// want it.
+func openDB(f *os.File, o *bbolt.Options) (db *bbolt.DB, err error) {
+	o.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return f, nil }
+	o.Timeout = time.Second // the lock is ours already
+	if err = guard(func() error {
+		db, err = bbolt.Open(f.Name(), fileMode, o)
+		return err
+	}); err != nil {
+		_ = f.Close() // bbolt may have closed it
+		return nil, fmt.Errorf("bolt: opening the store: %w", err)
+	}
+	return db, nil
+}
+
+// create makes the file at path if there is none. It gets its name once it is
+// complete and durable, and never takes the place of another.
+func create(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
+			return fmt.Errorf("bolt: the store cannot be opened: %w", err)
+		}
+		return nil
+	}
+	dir := filepath.Dir(path)
+	tmp, err := os.CreateTemp(dir, filepath.Base(path)+newFile)
+	if err != nil {
+		return fmt.Errorf("bolt: the data folder cannot be written: %w", err)
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }() // what stays is swept at the next start
+	if err := initialize(tmp); err != nil {
+		return fmt.Errorf("bolt: making the store: %w", err)
+	}
+	// Two servers that start at once must end up with one file, so the name is
+	// linked, not renamed over.
+	err = os.Link(tmp.Name(), path)
+	if _, e := os.Stat(path); err != nil && e == nil {
+		return nil // another was faster
+	}
+	if err != nil {
+		err = os.Rename(tmp.Name(), path) // file systems without hard links
+	}
+	if err == nil {
+		err = dirSync(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("bolt: making the store: %w", err)
+	}
+	return nil
+}
+
+// initialize writes an empty store into f and closes it.
+func initialize(f *os.File) error {
+	db, err := openDB(f, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucket(metaBucket)
+		if err != nil {
+			return err
+		}
+		return writeState(b, state{})
+	})
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, db.Close())
+}
+
+// sweep removes what an interrupted create has left. The caller holds the lock.
+func sweep(path string) error {
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), filepath.Base(path)+newFile))
+	if err != nil {
+		return fmt.Errorf("bolt: %w", err)
+	}
+	for _, name := range left {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("bolt: the data folder cannot be written: %w", err)
+		}
+	}
+	return nil
+}
+
+// dirSync makes a change of a folder's names durable.
+func dirSync(dir string) error {
+	d, err := os.Open(dir) //nolint:gosec // the operator's folder
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// corrupt says that the file is damaged at a place that has no key.
+func corrupt(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", store.ErrCorrupt, fmt.Sprintf(format, args...))
+}
