@@ -1,0 +1,192 @@
+package config
+
+import (
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// form is what a string must look like. Without a parse function every string
+// between least and most bytes passes.
+type form struct {
+	oneOf   []string // these alone
+	ignored []string // FairCom's beside them, without effect
+	least   int      // bytes
+	most    int      // bytes; 0 means longestText
+	want    string   // completes "must be …"
+	pattern string   // for editors; at most what parse refuses
+	example string
+	parse   func(string) (string, bool) // returns the form that is kept
+}
+
+const longestText = 256
+
+func (f form) limit() int {
+	if f.most == 0 {
+		return longestText
+	}
+	return f.most
+}
+
+func (f form) note() note {
+	n := note{kind: "string", enum: f.oneOf, ignored: f.ignored, pattern: f.pattern, example: f.example}
+	if f.oneOf == nil {
+		n.min, n.max = int64(f.least), int64(f.limit())
+	}
+	return n
+}
+
+// check returns s as it is kept, or what is wrong with it.
+func (f form) check(s string) (kept, fault string) {
+	switch {
+	case f.oneOf != nil && !slices.Contains(f.oneOf, s):
+		fault = "must be " + alternatives(f.oneOf)
+		if near := nearest(s, f.oneOf); near != "" {
+			fault += "; did you mean " + near + "?"
+		}
+		return "", fault
+	case f.oneOf != nil:
+		return s, ""
+	case len(s) < f.least || len(s) > f.limit():
+		return "", "must be a string of " + strconv.Itoa(f.least) + " to " + strconv.Itoa(f.limit()) + " bytes"
+	case f.parse == nil:
+		return s, ""
+	}
+	kept, ok := f.parse(s)
+	if !ok {
+		return "", "must be " + f.want
+	}
+	return kept, ""
+}
+
+func alternatives(of []string) string {
+	if len(of) == 1 {
+		return of[0]
+	}
+	return strings.Join(of[:len(of)-1], ", ") + " or " + of[len(of)-1]
+}
+
+// matching makes a parse function of an expression that keeps what matches.
+func matching(expression string) func(string) (string, bool) {
+	compiled := regexp.MustCompile(expression)
+	return func(s string) (string, bool) { return s, compiled.MatchString(s) }
+}
+
+const (
+	realmPattern  = `^[A-Za-z0-9._/-]+$`
+	rolePattern   = `^[A-Za-z0-9._-]+$`
+	headerPattern = `^[A-Za-z0-9-]+$`
+	pathPattern   = `^\.?(/[A-Za-z0-9._~-]+)+$`
+)
+
+func serviceNameForm() form { return form{least: 1, most: 64} }
+
+func realmNameForm() form {
+	return form{
+		least: 1, most: 64, pattern: realmPattern, parse: matching(realmPattern),
+		want: `a name of letters, digits, ".", "_", "-" and "/"`,
+	}
+}
+
+func roleNameForm() form {
+	return form{
+		least: 1, most: 64, pattern: rolePattern, parse: matching(rolePattern),
+		want: `the name of a role: letters, digits, ".", "_" and "-"`,
+	}
+}
+
+func headerForm() form {
+	return form{
+		least: 1, most: 64, pattern: headerPattern, parse: matching(headerPattern), example: "X-Forwarded-For",
+		want: "the name of an HTTP header, such as X-Forwarded-For",
+	}
+}
+
+// pathForm takes FairCom's "./api" for "/api".
+func pathForm() form {
+	return form{
+		least: 2, most: 128, pattern: pathPattern, example: "./api",
+		want: `a path such as "/api" or "./api", without a slash at its end, and none of the server's own (/healthz, /readyz)`,
+		parse: func() func(string) (string, bool) {
+			match := matching(pathPattern)
+			return func(s string) (string, bool) {
+				_, ok := match(s)
+				s = strings.TrimPrefix(s, ".")
+				parts := strings.Split(s, "/")
+				ok = ok && !slices.Contains(parts, ".") && !slices.Contains(parts, "..")
+				return s, ok && s != "/healthz" && s != "/readyz"
+			}
+		}(),
+	}
+}
+
+func addressForm() form {
+	return form{
+		least: 1, most: 64, example: "127.0.0.1",
+		want: `an IP address, such as 127.0.0.1, 0.0.0.0 or ::, or localhost; the port is a member of its own`,
+		parse: func(s string) (string, bool) {
+			if s == "localhost" {
+				return s, true
+			}
+			a, err := netip.ParseAddr(s)
+			return a.String(), err == nil
+		},
+	}
+}
+
+// prefixForm takes a prefix in CIDR notation or one address.
+func prefixForm() form {
+	return form{
+		least: 2, most: 64, example: "10.0.0.0/8",
+		want: "an IP address or a prefix such as 10.0.0.0/8 or fd00::/8, without address bits after the prefix, and IPv4 in its own form",
+		parse: func(s string) (string, bool) {
+			p, err := netip.ParsePrefix(s)
+			if a, addrErr := netip.ParseAddr(s); addrErr == nil {
+				p, err = netip.PrefixFrom(a, a.BitLen()), nil
+			}
+			ok := err == nil && p == p.Masked() && p.Addr().Zone() == "" && !p.Addr().Is4In6()
+			return p.String(), ok
+		},
+	}
+}
+
+var hostname = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
+
+func hostForm() form {
+	return form{
+		least: 1, most: 253, example: "sessions.example.com",
+		want: "a host name such as sessions.example.com, without scheme and port",
+		parse: func(s string) (string, bool) {
+			s = strings.ToLower(s)
+			return s, hostname.MatchString(s)
+		},
+	}
+}
+
+// originForm keeps an origin as browsers send it: lower case, no default port.
+func originForm() form {
+	return form{
+		least: 8, most: 300, pattern: "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+$", example: "https://app.example.com",
+		want: "an origin such as https://app.example.com: a scheme, a host and perhaps a port, nothing after them",
+		parse: func(s string) (string, bool) {
+			u, err := url.Parse(strings.ToLower(s))
+			if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.String() != u.Scheme+"://"+u.Host {
+				return "", false
+			}
+			host, port := u.Hostname(), u.Port()
+			if _, err := netip.ParseAddr(host); err != nil && !hostname.MatchString(host) {
+				return "", false
+			}
+			if n, err := strconv.ParseUint(port, 10, 16); strings.HasSuffix(u.Host, ":") || port != "" && (err != nil || n == 0 || port[0] == '0') {
+				return "", false
+			}
+			if u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {
+				return strings.TrimSuffix(u.String(), ":"+port), true
+			}
+			return u.String(), true
+		},
+	}
+}
