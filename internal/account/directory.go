@@ -1,0 +1,333 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sessiond/internal/api"
+	"sessiond/internal/clock"
+	"sessiond/internal/event"
+	"sessiond/store"
+)
+
+// Deps are what a Directory works with.
+type Deps struct {
+	Store    store.Store
+	Clock    clock.Clock
+	Hasher   *Hasher   // closed by who made it
+	Throttle *Throttle // nil: a new one
+	Rand     io.Reader // for identifiers; nil: crypto/rand
+}
+
+// Directory finds, checks and creates accounts. Errors that are no *api.Error
+// come from the store and wrap its errors.
+type Directory struct {
+	store    store.Store
+	clock    clock.Clock
+	hasher   *Hasher
+	throttle *Throttle
+	rand     io.Reader
+	failures *failureLog
+}
+
+// New returns a Directory. It panics if Store, Clock or Hasher is missing.
+func New(d Deps) *Directory {
+	if d.Store == nil || d.Clock == nil || d.Hasher == nil {
+		panic("account: New needs a Store, a Clock and a Hasher")
+	}
+	if d.Throttle == nil {
+		d.Throttle = NewThrottle(d.Clock)
+	}
+	if d.Rand == nil {
+		d.Rand = rand.Reader
+	}
+	return &Directory{store: d.Store, clock: d.Clock, hasher: d.Hasher, throttle: d.Throttle, rand: d.Rand, failures: newFailureLog()}
+}
+
+// Find returns an account. Errors: NotFound; BadParam for what cannot be a user
+// name.
+func (d *Directory) Find(ctx context.Context, realm, username string) (*Account, error) {
+	canonical, err := Canonical(username)
+	if err != nil {
+		return nil, err
+	}
+	item, err := d.store.Get(ctx, Key(realm, canonical))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, api.Errorf(api.NotFound, "there is no such account")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("account: find: %w", err)
+	}
+	return Decode(item)
+}
+
+// Verify checks a password and returns its account. from may be the zero
+// address. Errors: LoginFailed, the same for every cause; LoginThrottled and
+// Overloaded, both with RetryAfterSeconds; ShuttingDown. Whoever acts on the
+// account makes it a condition (Account.Cond) of what he commits.
+func (d *Directory) Verify(ctx context.Context, realm, username string, password api.Secret, from netip.Addr) (*Account, error) {
+	who, err := d.lookup(ctx, realm, username)
+	if err != nil {
+		return nil, err
+	}
+	attempt, refusal := d.throttle.begin(who.Key, who.exists, from)
+	if refusal != nil {
+		d.failed(reasonThrottled, realm, who, from)
+		return nil, refusal
+	}
+	a, reason, err := d.check(ctx, who, password)
+	switch {
+	case err != nil:
+		attempt.refund()
+		return nil, err
+	case reason != "":
+		attempt.fail()
+		d.failed(reason, realm, who, from)
+		return nil, LoginFailed()
+	}
+	attempt.pass()
+	return a, nil
+}
+
+// claimed is whom a log-in names: the key his failures count under, and his
+// record if there is one.
+type claimed struct {
+	store.Item
+	exists bool
+}
+
+// lookup gets the record of an account. A text that cannot be a user name is
+// one that does not exist.
+func (d *Directory) lookup(ctx context.Context, realm, username string) (claimed, error) {
+	canonical, err := Canonical(username)
+	if err != nil {
+		return claimed{Item: store.Item{Key: Key(realm, username)}}, nil //nolint:nilerr // answered like any unknown name
+	}
+	key := Key(realm, canonical)
+	item, err := d.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return claimed{Item: store.Item{Key: key}}, nil
+	}
+	if err != nil {
+		return claimed{}, fmt.Errorf("account: verify: %w", err)
+	}
+	return claimed{Item: item, exists: true}, nil
+}
+
+// check does the same work whatever the record says: one hash. It returns why
+// the log-in fails, or "". An error means that nothing was checked.
+func (d *Directory) check(ctx context.Context, who claimed, password api.Secret) (a *Account, reason string, err error) {
+	a = &Account{}
+	reason = reasonUnknown
+	if who.exists {
+		if a, err = Decode(who.Item); err != nil {
+			return nil, "", err
+		}
+		reason = reasonPassword
+	}
+	phc := a.PasswordHash
+	prepared, err := prepare(password)
+	if err != nil {
+		phc = api.Secret{} // it is no account's password
+	}
+	match, err := d.hasher.Verify(ctx, prepared, phc)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case match && a.Disabled:
+		return a, reasonDisabled, nil
+	case match:
+		return a, "", nil
+	}
+	return a, reason, nil
+}
+
+func (d *Directory) failed(reason, realm string, who claimed, from netip.Addr) {
+	f := failure{reason: reason, realm: realm, address: from.Unmap().WithZone("")}
+	if who.exists {
+		f.key = who.Key
+	}
+	d.failures.add(f, 1)
+}
+
+// FlushFailures writes the failed log-ins since the last time as events, summed
+// up by account and address. It is called every few seconds and at the end.
+func (d *Directory) FlushFailures(ctx context.Context) error {
+	return d.failures.flush(ctx, d.store, d.clock)
+}
+
+// LoginFailed is the one answer to every log-in that is refused, whatever the cause.
+func LoginFailed() *api.Error {
+	return api.Errorf(api.LoginFailed, "the log-in was refused: the user name or the password is wrong, or the account may not log in")
+}
+
+// NewAccount is what an account is created from.
+type NewAccount struct {
+	Realm       string
+	Username    string
+	Description string
+	Roles       []string
+	Password    api.Secret // zero: nobody can log in with a password
+}
+
+// Create stores a new account and its event. Errors: AlreadyExists,
+// PasswordPolicy, BadParam for the user name or a role, Overloaded.
+func (d *Directory) Create(ctx context.Context, by event.Actor, n NewAccount) (*Account, error) {
+	a, err := d.Fresh(n.Realm, n.Username, n.Roles)
+	if err != nil {
+		return nil, err
+	}
+	a.Description = n.Description
+	switch _, err := d.store.Get(ctx, a.Key()); {
+	case err == nil:
+		return nil, alreadyExists()
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, fmt.Errorf("account: create: %w", err)
+	}
+	if !n.Password.IsZero() {
+		prepared, refusal := CheckPassword(n.Username, n.Password)
+		if refusal != nil {
+			return nil, refusal
+		}
+		if a.PasswordHash, err = d.Hash(ctx, prepared); err != nil {
+			return nil, err
+		}
+		a.PasswordChanged = a.Created
+	}
+	put, err := a.Put()
+	if err != nil {
+		return nil, err
+	}
+	tx := store.Tx{If: []store.Cond{a.Cond()}, Put: []store.Put{put}}
+	created := event.Event{Time: a.Created, Kind: event.AccountCreated, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username, By: by}
+	if err := event.Append(&tx, created); err != nil {
+		return nil, fmt.Errorf("account: create: %w", err)
+	}
+	a.Rev, err = d.store.Commit(ctx, tx)
+	if errors.Is(err, store.ErrConflict) {
+		return nil, alreadyExists()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("account: create: %w", err)
+	}
+	return a, nil
+}
+
+func alreadyExists() *api.Error {
+	return api.Errorf(api.AlreadyExists, "an account of this user name exists in the realm")
+}
+
+// Fresh returns a new account without a password that is not stored yet: its
+// Cond says that no such account exists. Errors: BadParam for the user name or a
+// role.
+func (d *Directory) Fresh(realm, username string, roles []string) (*Account, error) {
+	canonical, err := Canonical(username)
+	if err != nil {
+		return nil, err
+	}
+	for _, role := range roles {
+		if !IsRole(role) {
+			return nil, api.Errorf(api.BadParam, "there is no such role")
+		}
+	}
+	var random [10]byte
+	if _, err := io.ReadFull(d.rand, random[:]); err != nil {
+		return nil, fmt.Errorf("account: make an identifier: %w", err)
+	}
+	now := d.clock.Now()
+	return &Account{
+		ID: api.NewID(now, random), Realm: realm, Username: username, Canonical: canonical,
+		Roles: uniq(roles), Created: now,
+	}, nil
+}
+
+func uniq(roles []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(roles)))
+}
+
+// Hash returns the PHC string of a password, whether or not it was prepared by
+// CheckPassword. It does not apply the policy. Errors: Overloaded,
+// ShuttingDown, PasswordPolicy for what can be no password.
+func (d *Directory) Hash(ctx context.Context, password api.Secret) (api.Secret, error) {
+	prepared, err := prepare(password)
+	if err != nil {
+		return api.Secret{}, api.Errorf(api.PasswordPolicy, "a password consists of printable characters and spaces (RFC 8265), at most %d bytes", MaxPassword)
+	}
+	return d.hasher.Hash(ctx, prepared)
+}
+
+// MaxPage is the most accounts that List returns at once.
+const MaxPage = 1000
+
+// List returns the accounts of a realm whose canonical names begin with one of
+// the prefixes, or all if there is none, ordered by canonical name: those after
+// the given one, at most limit (0 means MaxPage). next goes into after for the
+// next page and is "" on the last. Pages are no snapshot. Errors: BadParam for
+// a prefix that can begin no user name.
+func (d *Directory) List(ctx context.Context, realm string, prefixes []string, after string, limit int) (page []*Account, next string, err error) {
+	if limit <= 0 || limit > MaxPage {
+		limit = MaxPage
+	}
+	if len(after) > MaxUsername {
+		return nil, "", api.Errorf(api.BadParam, "the cursor is malformed")
+	}
+	prefixes, err = disjoint(prefixes)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, prefix := range prefixes {
+		r := store.Range{Prefix: Key(realm, prefix), Limit: limit + 1 - len(page)}
+		switch {
+		case strings.HasPrefix(after, prefix):
+			r.After = Key(realm, after)
+		case after > prefix:
+			continue
+		}
+		items, err := d.store.List(ctx, r)
+		if err != nil {
+			return nil, "", fmt.Errorf("account: list: %w", err)
+		}
+		for _, item := range items {
+			a, err := Decode(item)
+			if err != nil {
+				return nil, "", err
+			}
+			page = append(page, a)
+		}
+		if len(page) > limit {
+			page = page[:limit]
+			return page, page[limit-1].Canonical, nil
+		}
+	}
+	return page, "", nil
+}
+
+// disjoint returns canonical prefixes in ascending order, of which none begins
+// with another.
+func disjoint(prefixes []string) ([]string, error) {
+	if len(prefixes) == 0 || slices.Contains(prefixes, "") {
+		return []string{""}, nil
+	}
+	var all []string
+	for _, prefix := range prefixes {
+		canonical, err := Canonical(prefix)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, canonical)
+	}
+	slices.Sort(all)
+	list := all[:1]
+	for _, prefix := range all[1:] {
+		if !strings.HasPrefix(prefix, list[len(list)-1]) {
+			list = append(list, prefix)
+		}
+	}
+	return list, nil
+}

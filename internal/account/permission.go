@@ -1,0 +1,118 @@
+package account
+
+import (
+	"iter"
+	"strings"
+)
+
+// Permissions is a set of the server's own permissions, one bit each. The zero
+// set allows nothing.
+type Permissions uint32
+
+// The server's own permissions.
+const (
+	SessionsRead Permissions = 1 << iota
+	SessionsWrite
+	SessionsRevoke
+	SessionsIssue
+	SessionsValidate
+	KeysRead
+	KeysWrite
+	AccountsRead
+	AccountsWrite
+	RolesWrite
+	EventsRead
+	ServicesRead
+	ServicesManage
+	StoreBackup
+	StoreExport
+	StoreImport
+
+	end
+)
+
+// AllPermissions is the set of every permission that the server knows.
+const AllPermissions = end - 1
+
+// ownPrefix begins the names of the server's own permissions, and every pattern
+// that can match one.
+const ownPrefix = "sessiond."
+
+// names has the permissions' names in the order of their bits.
+func names() [16]string {
+	return [...]string{
+		"sessiond.sessions.read", "sessiond.sessions.write", "sessiond.sessions.revoke", "sessiond.sessions.issue", "sessiond.sessions.validate",
+		"sessiond.keys.read", "sessiond.keys.write",
+		"sessiond.accounts.read", "sessiond.accounts.write",
+		"sessiond.roles.write",
+		"sessiond.events.read",
+		"sessiond.services.read", "sessiond.services.manage",
+		"sessiond.store.backup", "sessiond.store.export", "sessiond.store.import",
+	}
+}
+
+func each() iter.Seq2[Permissions, string] {
+	return func(yield func(Permissions, string) bool) {
+		for i, name := range names() {
+			if !yield(1<<i, name) {
+				return
+			}
+		}
+	}
+}
+
+// PermissionName returns the name of a single permission, such as
+// "sessiond.sessions.read", or "" for what is no single permission.
+func PermissionName(p Permissions) string {
+	for bit, name := range each() {
+		if bit == p {
+			return name
+		}
+	}
+	return ""
+}
+
+// Names returns the names of the permissions in p, in the order of their bits.
+func (p Permissions) Names() []string {
+	var list []string
+	for bit, name := range each() {
+		if p&bit != 0 {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// Has reports whether p holds all of q. No set holds the empty one: a rule
+// without a permission denies.
+func (p Permissions) Has(q Permissions) bool { return q != 0 && p&q == q }
+
+// Grant returns the server's own permissions that the patterns match. A pattern
+// is a permission's name, or ends in ".*" and matches every name that begins
+// with what stands before the star. Only a pattern that itself begins with
+// "sessiond." matches: "*", which may stand for everything in an application,
+// gives nothing here.
+func Grant(patterns []string) Permissions {
+	var p Permissions
+	for _, pattern := range patterns {
+		if !strings.HasPrefix(pattern, ownPrefix) {
+			continue
+		}
+		for bit, name := range each() {
+			if matches(pattern, name) {
+				p |= bit
+			}
+		}
+	}
+	return p
+}
+
+// matches is strict about the star: it stands at the end and after a dot, so a
+// typing error such as "sessiond.s*" grants nothing.
+func matches(pattern, name string) bool {
+	stem, star := strings.CutSuffix(pattern, ".*")
+	if !star {
+		return pattern == name
+	}
+	return strings.HasPrefix(name, stem+".")
+}
