@@ -81,7 +81,7 @@ func Split(body []byte, l Limits) (items [][]byte, batch bool, err error) {
 // there are enough of them to exceed a limit.
 func (l Limits) check(body []byte) error {
 	brackets := bytes.Count(body, []byte{'{'}) + bytes.Count(body, []byte{'['})
-	if brackets <= l.Depth && brackets+bytes.Count(body, []byte{','}) <= l.Members {
+	if brackets <= l.Depth && (len(body) <= l.Members || brackets+bytes.Count(body, []byte{','}) <= l.Members) {
 		return nil
 	}
 	depth, members := measure(body)

@@ -1,5 +1,12 @@
 package wire
 
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"unicode/utf8"
+)
+
 // A scanner that recognizes plain JSON at a glance: ASCII strings without
 // escapes, objects of few members, little nesting. It answers "valid" or "ask the
 // library", so a defect in it could only ever be one of accepting; a fuzz test
@@ -7,24 +14,19 @@ package wire
 
 const (
 	plainDepth   = 8
-	plainMembers = 24
+	plainMembers = 16
 )
 
 // ask is the position that means: not plain, ask the library.
 const ask = -1
 
-// inString says which bytes may stand in a plain string.
-var inString = func() (table [256]bool) {
-	for c := ' '; c < 0x7f; c++ {
-		table[c] = c != '"' && c != '\\'
-	}
-	return table
-}()
+// inString reports whether c may stand in a plain string.
+func inString(c byte) bool { return ' ' <= c && c < utf8.RuneSelf && c != '"' && c != '\\' }
 
 // isPlain reports whether s can be quoted without escapes.
 func isPlain(s string) bool {
 	for i := range len(s) {
-		if !inString[s[i]] {
+		if !inString(s[i]) {
 			return false
 		}
 	}
@@ -34,6 +36,9 @@ func isPlain(s string) bool {
 // plain reports whether data is one valid JSON value without a duplicate member,
 // and is so plain that this is sure.
 func plain(data []byte) bool {
+	if len(data) > math.MaxInt32 {
+		return false
+	}
 	i := plainValue(data, plainSpace(data, 0), 0)
 	return i != ask && plainSpace(data, i) == len(data)
 }
@@ -74,14 +79,30 @@ func plainLiteral(b []byte, i int, want string) int {
 	return i + len(want)
 }
 
+// plainString takes eight bytes at a time. In each byte of special the highest bit
+// tells of a byte that may not stand in a plain string; a borrow from below can
+// set it wrongly, but only above a right one, and the lowest is what counts.
 func plainString(b []byte, i int) int {
-	for i++; i < len(b); i++ {
-		if !inString[b[i]] {
-			if b[i] == '"' {
-				return i + 1
-			}
-			return ask
+	const ones = 0x0101010101010101
+	for i++; len(b)-i >= 8; i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		control, quote, escape := x-' '*ones, (x^'"'*ones)-ones, (x^'\\'*ones)-ones
+		special := (control | quote | escape | x) & (0x80 * ones)
+		if special != 0 {
+			i += bits.TrailingZeros64(special) / 8
+			return plainQuote(b, i)
 		}
+	}
+	for i < len(b) && inString(b[i]) {
+		i++
+	}
+	return plainQuote(b, i)
+}
+
+// plainQuote passes the quote that ends a string.
+func plainQuote(b []byte, i int) int {
+	if i < len(b) && b[i] == '"' {
+		return i + 1
 	}
 	return ask
 }
@@ -106,7 +127,7 @@ func plainObject(b []byte, i, depth int) int {
 	if i = plainSpace(b, i+1); i < len(b) && b[i] == '}' {
 		return i + 1
 	}
-	var names [plainMembers]struct{ from, to int }
+	var names [plainMembers]struct{ from, to int32 }
 	for n := range names {
 		if i >= len(b) || b[i] != '"' {
 			return ask
@@ -116,11 +137,11 @@ func plainObject(b []byte, i, depth int) int {
 			return ask
 		}
 		for _, other := range names[:n] {
-			if other.to-other.from == i-from && string(b[other.from:other.to]) == string(b[from:i]) {
+			if string(b[other.from:other.to]) == string(b[from:i]) {
 				return ask
 			}
 		}
-		names[n].from, names[n].to = from, i
+		names[n].from, names[n].to = int32(from), int32(i) //nolint:gosec // plain has looked
 		if i = plainSpace(b, i); i >= len(b) || b[i] != ':' {
 			return ask
 		}
