@@ -1,0 +1,26 @@
+package httpd
+
+import (
+	"context"
+	"net"
+)
+
+// ListenOn makes s serve what a test has bound, as if on loopback.
+func ListenOn(ctx context.Context, s *Server, ln net.Listener) {
+	s.take(ctx, []*listener{{Listener: ln, service: "test", loopback: true}})
+}
+
+var (
+	ForwardedFor = forwardedFor
+	CutPort      = cutPort
+)
+
+// Faults returns the body of every refusal.
+func Faults() []string {
+	var bodies []string
+	for r := malformed; r < refusals; r++ {
+		f := r.fault()
+		bodies = append(bodies, string(appendFault(nil, f.code, f.message)))
+	}
+	return bodies
+}
