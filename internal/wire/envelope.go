@@ -102,9 +102,10 @@ func measure(text []byte) (depth, members int) {
 		c := text[i]
 		switch {
 		case inside:
-			if c == '\\' {
+			switch c {
+			case '\\':
 				i++
-			} else if c == '"' {
+			case '"':
 				inside = false
 			}
 			continue

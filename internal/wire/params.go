@@ -82,7 +82,7 @@ func (o *object) missing(seen uint64) *fault {
 }
 
 func validate(dst reflect.Value) *fault {
-	v, ok := dst.Addr().Interface().(validator)
+	v, ok := reflect.TypeAssert[validator](dst.Addr())
 	if !ok {
 		return nil
 	}
@@ -181,7 +181,7 @@ func (v *value) decodeString(raw []byte, dst reflect.Value) *fault {
 		}
 		return v.refuse()
 	default:
-		reader, ok := dst.Addr().Interface().(encoding.TextUnmarshaler)
+		reader, ok := reflect.TypeAssert[encoding.TextUnmarshaler](dst.Addr())
 		if !ok {
 			return &fault{code: api.Internal, message: "the server failed; its log says why", own: fmt.Errorf("wire: %v cannot be read", v.typ)}
 		}

@@ -272,13 +272,13 @@ func TestFields(t *testing.T) {
 func TestSchemaAgrees(t *testing.T) {
 	schema := compile(t, shape[every](t))
 	for params, valid := range map[string]bool{
-		`{"username":"u"}`:                                   true,
-		`{"username":"u","refresh":null,"mode":null}`:        true,
-		`{"username":"u","mode":"fast","modes":["slow"]}`:    true,
-		`{"username":"u","owner":{"name":"n","age":150}}`:    true,
-		`{"username":"u","filter":[null],"free":{"a":1}}`:    true,
-		`{"username":"u","changes":{"a":null}}`:              true,
-		`{"username":"u","owner":{"name":"éééééééé"}}`:       true,
+		`{"username":"u"}`: true,
+		`{"username":"u","refresh":null,"mode":null}`:     true,
+		`{"username":"u","mode":"fast","modes":["slow"]}`: true,
+		`{"username":"u","owner":{"name":"n","age":150}}`: true,
+		`{"username":"u","filter":[null],"free":{"a":1}}`: true,
+		`{"username":"u","changes":{"a":null}}`:           true,
+		`{"username":"u","owner":{"name":"éééééééé"}}`:    true,
 		`{}`:                                                 false,
 		`{"username":null}`:                                  false,
 		`{"username":"u","x":1}`:                             false,

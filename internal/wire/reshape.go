@@ -39,7 +39,7 @@ func (n *Node) filter(o api.ResponseOptions) {
 	kept := n.Members[:0]
 	for _, m := range n.Members {
 		list := m.Value.Kind == Array && (len(m.Value.Items) == 0 || m.Value.isRows())
-		if slices.Contains(o.Omit, m.Name) || !keeps(o, m.Name) && !(list && !slices.Contains(o.ExcludeFields, m.Name)) {
+		if slices.Contains(o.Omit, m.Name) || slices.Contains(o.ExcludeFields, m.Name) || !list && !keeps(o, m.Name) {
 			continue
 		}
 		if list {

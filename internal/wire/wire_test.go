@@ -126,8 +126,10 @@ func TestRedact(t *testing.T) {
 	key := "mycompany_" + token[6:]
 	for _, tt := range []struct{ request, want string }{
 		{`{"action":"a","authToken":"x","params":{"password":5,"username":"u"}}`, `{"action":"a","authToken":"[redacted]","params":{"password":"[redacted]","username":"u"}}`},
-		{`{"params":{"authTokens":["x"],"tokenId":"x","tokenIds":["x"],"client-secret":{"a":1},"TICKET":1,"Authorization":"x"}}`,
-			`{"params":{"authTokens":"[redacted]","tokenId":"[redacted]","tokenIds":"[redacted]","client-secret":"[redacted]","TICKET":"[redacted]","Authorization":"[redacted]"}}`},
+		{
+			`{"params":{"authTokens":["x"],"tokenId":"x","tokenIds":["x"],"client-secret":{"a":1},"TICKET":1,"Authorization":"x"}}`,
+			`{"params":{"authTokens":"[redacted]","tokenId":"[redacted]","tokenIds":"[redacted]","client-secret":"[redacted]","TICKET":"[redacted]","Authorization":"[redacted]"}}`,
+		},
 		{`{"api_key":1,"newPassword":"","paſſword":1,"toKen":1}`, `{"api_key":"[redacted]","newPassword":"[redacted]","paſſword":"[redacted]","toKen":"[redacted]"}`},
 		{`["` + token + `","Bearer ` + token + `","` + key + `","` + token[:63] + `"]`, `["[redacted]","[redacted]","[redacted]","` + token[:63] + `"]`},
 		{`{"` + token + `":1}`, `{"[redacted]":1}`},
