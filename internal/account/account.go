@@ -68,7 +68,7 @@ type Why struct {
 }
 
 // For returns the number that a session of the given kind remembers.
-func (e Epoch) For(permanent bool) uint64 {
+func (e *Epoch) For(permanent bool) uint64 {
 	if permanent {
 		return e.All
 	}

@@ -88,8 +88,7 @@ func (p Permissions) Names() []string {
 func (p Permissions) Has(q Permissions) bool { return q != 0 && p&q == q }
 
 // Grant returns the server's own permissions that the patterns match. A pattern
-// is a permission's name, or ends in ".*" and matches every name that begins
-// with what stands before the star. Only a pattern that itself begins with
+// is a permission's name, or "*", or ends in ".*", and the star matches the rest. Only a pattern that itself begins with
 // "sessiond." matches: "*", which may stand for everything in an application,
 // gives nothing here.
 func Grant(patterns []string) Permissions {
@@ -107,12 +106,12 @@ func Grant(patterns []string) Permissions {
 	return p
 }
 
-// matches is strict about the star: it stands at the end and after a dot, so a
-// typing error such as "sessiond.s*" grants nothing.
+// matches is strict about the star: it stands at the end, alone or after a dot,
+// so a typing error such as "sessiond.s*" grants nothing.
 func matches(pattern, name string) bool {
-	stem, star := strings.CutSuffix(pattern, ".*")
+	stem, star := strings.CutSuffix(pattern, "*")
 	if !star {
 		return pattern == name
 	}
-	return strings.HasPrefix(name, stem+".")
+	return (stem == "" || strings.HasSuffix(stem, ".")) && strings.HasPrefix(name, stem)
 }

@@ -70,6 +70,24 @@ func TestWhatWasNotCheckedIsNotCounted(t *testing.T) {
 	}
 }
 
+// After a wait there is one more guess, not one for each who waited.
+func TestOneGuessFollowsAWait(t *testing.T) {
+	c := clock.NewFake(morning)
+	th := NewThrottle(c)
+	for range freeFailures {
+		begin(t, th, "acct/native:alice", netip.Addr{}).fail()
+	}
+	c.Advance(firstWait)
+	guess := begin(t, th, "acct/native:alice", netip.Addr{})
+	if _, refusal := th.begin("acct/native:alice", true, netip.Addr{}); refusal == nil || refusal.Code != api.Overloaded {
+		t.Errorf("a second at once gets %v, want %d", refusal, api.Overloaded)
+	}
+	guess.fail()
+	if _, refusal := th.begin("acct/native:alice", true, netip.Addr{}); refusal == nil || refusal.Data.RetryAfterSeconds != 2 {
+		t.Errorf("the next gets %+v, want a wait of 2 s", refusal)
+	}
+}
+
 // A success while others guess does not wash away the guesses under way.
 func TestGuessesUnderWayOutlastASuccess(t *testing.T) {
 	th := NewThrottle(clock.NewFake(morning))
