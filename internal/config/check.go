@@ -46,7 +46,7 @@ func checkListeners(r *reader, c *Config, overridden bool) {
 			continue
 		}
 		enabled++
-		if l.Protocol == HTTP && !l.Loopback() && !c.InsecureHTTP {
+		if ip := l.ip(); l.Protocol == HTTP && ip.IsValid() && !ip.IsLoopback() && !c.InsecureHTTP {
 			r.fault(at(i, "/address"), "plain HTTP beyond loopback lets everybody on the way read tokens and passwords; use https, a loopback address, or insecureHttp (the flag --insecure-http)")
 		}
 	}
@@ -83,13 +83,17 @@ func checkTLS(r *reader, l Listener, at func(member string) string) {
 	}
 }
 
-// collide reports whether two listeners cannot be open together. An unspecified
-// address takes all, of both kinds of IP.
+// collide reports whether two listeners cannot be open together. One on all
+// addresses takes those of both kinds of IP. A name may be any address, and is
+// only compared as it stands.
 func collide(a, b Listener) bool {
 	if !a.listens() || !b.listens() || a.Port != b.Port || a.Port == 0 {
 		return false
 	}
 	ipA, ipB := a.ip(), b.ip()
+	if !ipA.IsValid() || !ipB.IsValid() {
+		return a.Address == b.Address
+	}
 	return ipA == ipB || ipA.IsUnspecified() || ipB.IsUnspecified()
 }
 
@@ -97,21 +101,20 @@ func (l Listener) listens() bool {
 	return l.Enabled && (l.Protocol == HTTP || l.Protocol == HTTPS)
 }
 
-// ip returns the address to bind; loopback where none or a name of it is given.
+// ip returns the address to bind, which is not valid for a name that only the
+// resolver knows.
 func (l Listener) ip() netip.Addr {
+	switch l.Address {
+	case "", "localhost":
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case anywhere:
+		return netip.IPv6Unspecified()
+	}
 	a, err := netip.ParseAddr(l.Address)
 	if err != nil {
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		return netip.Addr{}
 	}
 	return a.Unmap()
-}
-
-// Loopback reports whether only this machine can reach the listener.
-func (l Listener) Loopback() bool { return l.ip().IsLoopback() }
-
-// HostPort returns the address to bind as package net takes it.
-func (l Listener) HostPort() string {
-	return netip.AddrPortFrom(l.ip(), uint16(l.Port)).String() //nolint:gosec // between 0 and 65535
 }
 
 func checkAPIs(r *reader, c *Config) {

@@ -2,8 +2,14 @@
 // not, each with its line and its JSON Pointer.
 //
 // FairCom's names stand wherever they exist; our own stand beside them at the
-// top level. A Config is a value: nothing reads the file or the environment
-// later, and a reload makes a new one. Requests see one snapshot each (Holder).
+// top level. All that is known about a member (its name, form, default, meaning,
+// and whether a reload reaches it) is one row of a table, table.go and
+// defaults.go, from which the file is read, the JSON Schema and the reference are
+// written and two configurations are compared. What a row cannot know, how
+// members fit together, is in check.go.
+//
+// A Config is a value: nothing reads the file or the environment later, and a
+// reload makes a new one. Requests see one snapshot each (Holder).
 package config
 
 import (
@@ -23,8 +29,8 @@ type Config struct {
 	Realms    []Realm         // native always among them
 
 	Profile         string         // faircom, fusion, am, clerk, web
-	AllowedHosts    []string       // names that Host may carry; empty: see Listener
-	AllowedOrigins  []string       // origins whose cross-site requests are taken
+	AllowedHosts    []string       // names that Host may carry, lower case, perhaps with a port; empty: see Listener
+	AllowedOrigins  []string       // origins whose cross-site requests are taken, as browsers send them
 	TrustedProxies  []netip.Prefix // whose forwarding header is believed
 	ForwardedHeader string         // the one header that is read from them
 
@@ -55,7 +61,7 @@ func (s Secs) Duration() time.Duration { return time.Duration(s) * time.Second }
 type Listener struct {
 	ServiceName string
 	Description string
-	Address     string // host to bind; empty means loopback
+	Address     string // host to bind: an IP address, a name, "*" for all; empty means loopback
 	Port        int    // 0 picks a free one
 	Protocol    string // http or https
 	Enabled     bool
@@ -75,12 +81,12 @@ type Defaults struct {
 
 	IdleConnectionTimeoutSeconds int64 // 0 never
 	MaxSessionTimeoutSeconds     int64 // 0 none
-	RememberMeIdleSeconds        int64 // idle time with rememberMe; 0 as without
+	RememberMeIdleSeconds        int64 // services.json: rememberMeIdleTimeoutSeconds; 0 as without rememberMe
 	AbandonAfterSeconds          int64 // after the last use; 0 with the expiry
 	IdleCursorTimeoutSeconds     int64
 	LatestAccessSeconds          int64 // services.json: latestAccessTimeUpdateFrequencySeconds
-	MaxIdleTimeoutSeconds        int64 // cap for what a request may ask; 0 none
-	MaxLifetimeSeconds           int64 // cap for what a request may ask; 0 none
+	MaxIdleTimeoutSeconds        int64 // cap for what a request may ask; 0 none; services.json: largestIdleConnectionTimeoutSeconds
+	MaxLifetimeSeconds           int64 // cap for what a request may ask; 0 none; services.json: largestMaxSessionTimeoutSeconds
 
 	MaxSessions             int64 // maxJsonApiSessions; 0 no limit, here and below
 	MaxSessionsPerIPAddress int64
@@ -88,7 +94,7 @@ type Defaults struct {
 	MaxSessionsPerClient    int64
 	PermanentSessions       bool // enablePermanentJsonApiSessions
 
-	RetentionPolicy string // autoPurge
+	RetentionPolicy string // autoPurge or neverPurge
 	RetentionUnit   string // minute, hour, day, week, month, year
 	RetentionPeriod int64
 }
@@ -124,8 +130,8 @@ type Realm struct {
 	Type               string   // native or trusted
 	Roles              []string // that the realm gives to every account in it
 	AllowServerRoles   bool     // trusted: its accounts may hold sessiond. permissions
-	IdleTimeoutSeconds int64    // 0 as in the defaults
-	MaxLifetimeSeconds int64    // 0 as in the defaults
+	IdleTimeoutSeconds int64    // services.json: idleConnectionTimeoutSeconds; 0 as in the defaults
+	MaxLifetimeSeconds int64    // services.json: maxSessionTimeoutSeconds; 0 as in the defaults
 }
 
 // Storage says where the data is.

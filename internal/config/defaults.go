@@ -28,7 +28,7 @@ func defaultsRows() []entry[Defaults] {
 		seconds("rememberMeIdleTimeoutSeconds", 0, func(d *Defaults) *int64 { return &d.RememberMeIdleSeconds },
 			"Idle time of sessions with rememberMe; 0 means as without.").usually("by profile"),
 		seconds("abandonAfterSeconds", 0, func(d *Defaults) *int64 { return &d.AbandonAfterSeconds },
-			"Time after the last use at which an expired session counts as abandoned; 0 means never.").usually("by profile"),
+			"Time after the last use at which an expired session that is still shown counts as abandoned; 0 means with its expiry.").usually("by profile"),
 		seconds("largestIdleConnectionTimeoutSeconds", 0, func(d *Defaults) *int64 { return &d.MaxIdleTimeoutSeconds },
 			"The largest idleConnectionTimeoutSeconds that a request may ask for; 0 means any."),
 		seconds("largestMaxSessionTimeoutSeconds", 0, func(d *Defaults) *int64 { return &d.MaxLifetimeSeconds },

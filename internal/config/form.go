@@ -70,37 +70,38 @@ func alternatives(of []string) string {
 }
 
 // matching makes a parse function of an expression that keeps what matches.
-func matching(expression string) func(string) (string, bool) {
-	compiled := regexp.MustCompile(expression)
-	return func(s string) (string, bool) { return s, compiled.MatchString(s) }
+func matching(expression *regexp.Regexp) func(string) (string, bool) {
+	return func(s string) (string, bool) { return s, expression.MatchString(s) }
 }
 
-const (
-	realmPattern  = `^[A-Za-z0-9._/-]+$`
-	rolePattern   = `^[A-Za-z0-9._-]+$`
-	headerPattern = `^[A-Za-z0-9-]+$`
-	pathPattern   = `^\.?(/[A-Za-z0-9._~-]+)+$`
+// The patterns mean the same in ECMA 262, as the schema has them.
+var (
+	realmPattern  = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
+	rolePattern   = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	headerPattern = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
+	pathPattern   = regexp.MustCompile(`^\.?(/[A-Za-z0-9._~-]+)+$`)
+	hostname      = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
 )
 
 func serviceNameForm() form { return form{least: 1, most: 64} }
 
 func realmNameForm() form {
 	return form{
-		least: 1, most: 64, pattern: realmPattern, parse: matching(realmPattern),
+		least: 1, most: 64, pattern: realmPattern.String(), parse: matching(realmPattern),
 		want: `a name of letters, digits, ".", "_", "-" and "/"`,
 	}
 }
 
 func roleNameForm() form {
 	return form{
-		least: 1, most: 64, pattern: rolePattern, parse: matching(rolePattern),
+		least: 1, most: 64, pattern: rolePattern.String(), parse: matching(rolePattern),
 		want: `the name of a role: letters, digits, ".", "_" and "-"`,
 	}
 }
 
 func headerForm() form {
 	return form{
-		least: 1, most: 64, pattern: headerPattern, parse: matching(headerPattern), example: "X-Forwarded-For",
+		least: 1, most: 64, pattern: headerPattern.String(), parse: matching(headerPattern), example: "X-Forwarded-For",
 		want: "the name of an HTTP header, such as X-Forwarded-For",
 	}
 }
@@ -108,34 +109,33 @@ func headerForm() form {
 // pathForm takes FairCom's "./api" for "/api".
 func pathForm() form {
 	return form{
-		least: 2, most: 128, pattern: pathPattern, example: "./api",
+		least: 2, most: 128, pattern: pathPattern.String(), example: "./api",
 		want: `a path such as "/api" or "./api", without a slash at its end, and none of the server's own (/healthz, /readyz)`,
-		parse: func() func(string) (string, bool) {
-			match := matching(pathPattern)
-			return func(s string) (string, bool) {
-				_, ok := match(s)
-				s = strings.TrimPrefix(s, ".")
-				parts := strings.Split(s, "/")
-				ok = ok && !slices.Contains(parts, ".") && !slices.Contains(parts, "..")
-				return s, ok && s != "/healthz" && s != "/readyz"
-			}
-		}(),
+		parse: func(s string) (string, bool) {
+			ok := pathPattern.MatchString(s)
+			s = strings.TrimPrefix(s, ".")
+			parts := strings.Split(s, "/")
+			return s, ok && !slices.Contains(parts, ".") && !slices.Contains(parts, "..") && s != "/healthz" && s != "/readyz"
+		},
 	}
 }
 
 func addressForm() form {
 	return form{
-		least: 1, most: 64, example: "127.0.0.1",
-		want: `an IP address, such as 127.0.0.1, 0.0.0.0 or ::, or localhost; the port is a member of its own`,
+		least: 1, most: 253, example: "127.0.0.1",
+		want: `an IP address, such as 127.0.0.1, or a name of this machine, or "*" for all; the port is a member of its own`,
 		parse: func(s string) (string, bool) {
-			if s == "localhost" {
-				return s, true
+			if a, err := netip.ParseAddr(s); err == nil {
+				return a.String(), true
 			}
-			a, err := netip.ParseAddr(s)
-			return a.String(), err == nil
+			s = strings.ToLower(s)
+			return s, s == anywhere || isHostname(s)
 		},
 	}
 }
+
+// anywhere is the address of a listener that takes all networks.
+const anywhere = "*"
 
 // prefixForm takes a prefix in CIDR notation or one address.
 func prefixForm() form {
@@ -153,15 +153,26 @@ func prefixForm() form {
 	}
 }
 
-var hostname = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
+// isHostname reports whether s, in lower case, can be a name: one that ends in a
+// number is a slip in an IP address.
+func isHostname(s string) bool {
+	last := s[strings.LastIndexByte(s, '.')+1:]
+	return len(s) <= 253 && hostname.MatchString(s) && strings.Trim(last, "0123456789") != ""
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0 && s[0] != '0' && s[0] != '+'
+}
 
 func hostForm() form {
 	return form{
-		least: 1, most: 253, example: "sessions.example.com",
-		want: "a host name such as sessions.example.com, without scheme and port",
+		least: 1, most: 260, example: "sessions.example.com",
+		want: "a host name such as sessions.example.com, perhaps with a port, without a scheme; IP addresses need no entry",
 		parse: func(s string) (string, bool) {
 			s = strings.ToLower(s)
-			return s, hostname.MatchString(s)
+			name, port, found := strings.Cut(s, ":")
+			return s, isHostname(name) && (!found || isPort(port))
 		},
 	}
 }
@@ -177,10 +188,10 @@ func originForm() form {
 				return "", false
 			}
 			host, port := u.Hostname(), u.Port()
-			if _, err := netip.ParseAddr(host); err != nil && !hostname.MatchString(host) {
+			if _, err := netip.ParseAddr(host); err != nil && !isHostname(host) {
 				return "", false
 			}
-			if n, err := strconv.ParseUint(port, 10, 16); strings.HasSuffix(u.Host, ":") || port != "" && (err != nil || n == 0 || port[0] == '0') {
+			if strings.HasSuffix(u.Host, ":") || port != "" && !isPort(port) {
 				return "", false
 			}
 			if u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {

@@ -33,7 +33,7 @@ type Error struct {
 // Fault is one of them.
 type Fault struct {
 	Line    int    // from 1; 0 where the fault is not in the file, but in flags over it
-	Column  int    // from 1, in bytes
+	Column  int    // from 1, in characters
 	Pointer string // JSON Pointer (RFC 6901) of the member; empty is the whole file
 	Message string // what was expected, and what to do; never a value of the file
 }

@@ -133,7 +133,7 @@ func TestFaults(t *testing.T) {
  {"serviceName": "b", "port": 2, "protocol": "https", "tls": {"serverKeyFilename": "b.key"}},
  {"serviceName": "c", "port": 3, "protocol": "http", "tls": {}},
  {"serviceName": "d", "port": 4, "protocol": "https", "tls": {"certificateFilename": 4}},
- {"serviceName": "e", "port": 5, "protocol": "http", "address": "0.0.0.0"}
+ {"serviceName": "e", "port": 5, "protocol": "http", "address": "*"}
 ]}`, []string{
 			`services.json:2:2: /listeners/0/tls: an https listener needs tls with serverCertificateFilename, the path of a PEM file`,
 			`services.json:3:62: /listeners/1/tls: an https listener needs tls with serverCertificateFilename, the path of a PEM file`,
@@ -151,7 +151,7 @@ func TestFaults(t *testing.T) {
 		}},
 		{"apis", `{"apis": [{"serviceName": "sesion"}, {"serviceName": "hub", "enabled": false}], "jsonActionApiDefaults": {"defaultApi": "hub"}}`, []string{
 			`services.json:1:27: /apis/0/serviceName: must be admin, session or hub; did you mean session?`,
-			`services.json:1:120: /jsonActionApiDefaults/defaultApi: names an api that is not enabled in apis; enable it or choose another`,
+			`services.json:1:121: /jsonActionApiDefaults/defaultApi: names an api that is not enabled in apis; enable it or choose another`,
 		}},
 		{"no api", `{"apis": [{"serviceName": "admin", "enabled": false}, {"serviceName": "session", "enabled": false}, {"serviceName": "hub", "enabled": false}]}`, []string{
 			`services.json:1:10: /apis: must leave at least one of admin, session and hub enabled`,
@@ -175,23 +175,24 @@ func TestFaults(t *testing.T) {
 			`services.json:6:11: /realms/4/name: differs from native by case alone; choose another name`,
 		}},
 		{"addresses and names", `{"trustedProxies": ["10.0.0.1/8", "::ffff:10.0.0.1", "proxy", "10.0.0.1", "10.0.0.1/32"],
- "allowedHosts": ["http://a.example", "a.example:80", "a..example"],
+ "allowedHosts": ["http://a.example", "a.example:0", "a..example", "10.1.2.300", "a.example:443"],
  "allowedOrigins": ["a.example", "https://a.example/", "https://a.example:0", "ftp://a.example", "https://a.example", "https://A.example:443"],
- "listeners": [{"serviceName": "a", "port": 1, "protocol": "http", "address": "*"}],
+ "listeners": [{"serviceName": "a", "port": 1, "protocol": "http", "address": "127.0.0.1:80"}],
  "apiRoot": "/healthz"}`, []string{
 			`services.json:1:21: /trustedProxies/0: must be ` + aPrefix,
 			`services.json:1:35: /trustedProxies/1: must be ` + aPrefix,
 			`services.json:1:54: /trustedProxies/2: must be ` + aPrefix,
 			`services.json:1:75: /trustedProxies/4: stands in the array already; remove one of the two`,
-			`services.json:2:19: /allowedHosts/0: must be a host name such as sessions.example.com, without scheme and port`,
-			`services.json:2:39: /allowedHosts/1: must be a host name such as sessions.example.com, without scheme and port`,
-			`services.json:2:55: /allowedHosts/2: must be a host name such as sessions.example.com, without scheme and port`,
+			`services.json:2:19: /allowedHosts/0: must be ` + aHost,
+			`services.json:2:39: /allowedHosts/1: must be ` + aHost,
+			`services.json:2:54: /allowedHosts/2: must be ` + aHost,
+			`services.json:2:68: /allowedHosts/3: must be ` + aHost,
 			`services.json:3:21: /allowedOrigins/0: must be ` + anOrigin,
 			`services.json:3:34: /allowedOrigins/1: must be ` + anOrigin,
 			`services.json:3:56: /allowedOrigins/2: must be ` + anOrigin,
 			`services.json:3:79: /allowedOrigins/3: must be ` + anOrigin,
 			`services.json:3:119: /allowedOrigins/5: stands in the array already; remove one of the two`,
-			`services.json:4:79: /listeners/0/address: must be an IP address, such as 127.0.0.1, 0.0.0.0 or ::, or localhost; the port is a member of its own`,
+			`services.json:4:79: /listeners/0/address: must be an IP address, such as 127.0.0.1, or a name of this machine, or "*" for all; the port is a member of its own`,
 			`services.json:5:13: /apiRoot: must be a path such as "/api" or "./api", without a slash at its end, and none of the server's own (/healthz, /readyz)`,
 		}},
 		{"a cap below what it caps", `{"profile": "web", "jsonActionApiDefaults": {
@@ -215,7 +216,7 @@ func TestFaults(t *testing.T) {
 		{"no object", `[]`, []string{`services.json:1:1: must be an object, in { }`}},
 		{"an empty file", " \n", []string{`services.json:2:1: the file is empty; without any file the built-in configuration is used`}},
 		{"the tutorial as it is printed", strings.Replace(tutorial, `Defaults":`, `Defaults"`, 1), []string{
-			`services.json:3:1: a ":" after a member's name, or a "," between two, is missing before this`,
+			`services.json:3:1: /jsonActionApiDefaults: a ":" after a member's name, or a "," between two, is missing before this`,
 		}},
 		{"the tutorial without braces", strings.Trim(tutorial, "{}"), []string{
 			`services.json:2:24: the file must be one object, with { before everything and } behind it`,
@@ -223,7 +224,7 @@ func TestFaults(t *testing.T) {
 		{"a comma too many", `{"profile": "web",}`, []string{`services.json:1:19: the comma before this is one too many; remove it`}},
 		{"a comment", "{\n  // mine\n  \"profile\": \"web\"}", []string{`services.json:2:3: JSON has no comments; remove this one`}},
 		{"cut off", `{"profile": "web"`, []string{`services.json:1:18: the JSON text ends too early; a closing brace or bracket is missing`}},
-		{"not UTF-8", "{\"profile\": \"\xff\"}", []string{`services.json:1:14: the JSON text must be UTF-8`}},
+		{"not UTF-8", "{\"profile\": \"\xff\"}", []string{`services.json:1:14: /profile: the JSON text must be UTF-8`}},
 		{"too large", `{"a": "` + strings.Repeat("x", 1<<20) + `"}`, []string{`services.json:1:1: the file is larger than 1 MiB`}},
 	}
 	for _, tt := range tests {
@@ -242,6 +243,7 @@ func TestFaults(t *testing.T) {
 
 const (
 	aPrefix  = `an IP address or a prefix such as 10.0.0.0/8 or fd00::/8, without address bits after the prefix, and IPv4 in its own form`
+	aHost    = `a host name such as sessions.example.com, perhaps with a port, without a scheme; IP addresses need no entry`
 	anOrigin = `an origin such as https://app.example.com: a scheme, a host and perhaps a port, nothing after them`
 )
 
@@ -253,17 +255,17 @@ func TestWarnings(t *testing.T) {
 	const foreign = "is FairCom's and has no meaning here; it is ignored"
 	const foreignValue = "is FairCom's and has no meaning here, nor has what it names; both are ignored"
 	want := []string{
-		"services.json:5:95: /listeners/1/tls/allowedCipherSuites: has no effect: TLS 1.2 and 1.3 with their secure suites are allowed, whatever stands here",
-		"services.json:6:61: /listeners/2/protocol: " + foreignValue,
-		"services.json:7:63: /listeners/3/protocol: " + foreignValue,
+		"services.json:5:86: /listeners/1/tls/allowedCipherSuites: has no effect: TLS 1.2 and 1.3 with their secure suites are allowed, whatever stands here",
+		"services.json:6:59: /listeners/2/protocol: " + foreignValue,
+		"services.json:7:61: /listeners/3/protocol: " + foreignValue,
 		"services.json:9:3: /mqtt: " + foreign,
 		"services.json:10:43: /jsonActionApiDefaults/defaultApi: " + foreignValue,
-		"services.json:10:79: /jsonActionApiDefaults/defaultStringFormat: " + foreign,
+		"services.json:10:81: /jsonActionApiDefaults/defaultStringFormat: " + foreign,
 		"services.json:10:153: /jsonActionApiDefaults/defaultResponseOptions/dataFormat: " + foreignValue,
 		"services.json:10:164: /jsonActionApiDefaults/defaultResponseOptions/variantFormat: " + foreign,
-		"services.json:12:68: /apis/1/serviceName: " + foreignValue,
-		"services.json:12:106: /apis/2/serviceName: " + foreignValue,
-		"services.json:12:144: /apis/3/serviceName: " + foreignValue,
+		"services.json:12:69: /apis/1/serviceName: " + foreignValue,
+		"services.json:12:109: /apis/2/serviceName: " + foreignValue,
+		"services.json:12:149: /apis/3/serviceName: " + foreignValue,
 		"services.json:13:3: /applicationRoot: " + foreign,
 		"services.json:14:3: /applications: " + foreign,
 		"services.json:15:3: /integrationServices: " + foreign,
@@ -272,7 +274,7 @@ func TestWarnings(t *testing.T) {
 		"services.json:16:49: /storeAndForward: " + foreign,
 		"services.json:17:3: /requestIterationMilliseconds: " + foreign,
 		"services.json:17:38: /requestMaxThreads: " + foreign,
-		"services.json:18:55: /maxDBconnCount: " + foreign,
+		"services.json:18:56: /maxDBconnCount: " + foreign,
 	}
 	if diff := cmp.Diff(want, c.Warnings); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -381,7 +383,7 @@ func TestOverridesComeBeforeTheFileAndAreChecked(t *testing.T) {
 		c.Listeners = []config.Listener{{ServiceName: "http", Address: "0.0.0.0", Port: 1, Protocol: config.HTTP, Enabled: true}}
 	}
 	insecure := func(c *config.Config) { c.InsecureHTTP = true }
-	if c, err := config.Parse([]byte(`{}`), "services.json", listen, insecure); err != nil || c.Listeners[0].HostPort() != "0.0.0.0:1" {
+	if c, err := config.Parse([]byte(`{}`), "services.json", listen, insecure); err != nil || c.Listeners[0].Port != 1 {
 		t.Errorf("both: %v", err)
 	}
 	_, err := config.Parse([]byte(`{}`), "services.json", listen)

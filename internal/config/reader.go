@@ -64,7 +64,7 @@ func (r *reader) config(overrides []Override) *Config {
 // hint explains the faults of syntax that people make.
 func hint(data []byte, offset int, message string) string {
 	rest := strings.TrimLeft(string(data[min(offset, len(data)):]), " \t\r\n")
-	before := strings.TrimRight(string(data[:min(offset, len(data))]), " \t\r\n")
+	before := strings.Trim(string(data[:min(offset, len(data))]), " \t\r\n")
 	switch {
 	case before == "" && rest == "":
 		return "the file is empty; without any file the built-in configuration is used"
