@@ -3,6 +3,8 @@ package httpd
 import (
 	"context"
 	"net"
+
+	"github.com/valyala/fasthttp"
 )
 
 // ListenOn makes s serve what a test has bound, as if on loopback.
@@ -23,4 +25,14 @@ func Faults() []string {
 		bodies = append(bodies, string(appendFault(nil, f.code, f.message)))
 	}
 	return bodies
+}
+
+// Guarding returns a function that guards one request with the given header.
+func Guarding(s *Server, header *fasthttp.RequestHeader) func() bool {
+	c := &conn{listener: &listener{loopback: true}}
+	cfg := s.options.Holder.Get()
+	return func() bool {
+		_, refused := s.guard(header, &c.head, c, cfg)
+		return refused == accepted
+	}
 }

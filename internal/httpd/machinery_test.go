@@ -25,5 +25,3 @@ func (b *buffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
-
-func runAsChild() bool { return false }

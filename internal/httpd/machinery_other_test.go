@@ -1,0 +1,5 @@
+//go:build !unix
+
+package httpd_test
+
+func runAsChild() bool { return false }
