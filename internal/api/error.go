@@ -22,6 +22,8 @@ type ErrorData struct {
 	Max               int64  `json:"max,omitzero"`               // its value
 	Current           int64  `json:"current,omitzero"`           // what counts against it now
 	RetryAfterSeconds int64  `json:"retryAfterSeconds,omitzero"` // when to try again
+	Done              int64  `json:"done,omitzero"`              // of a job over many: how many were done
+	Left              int64  `json:"left,omitzero"`              // and how many were not
 }
 
 // Errorf returns an error with a message for the client.

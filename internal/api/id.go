@@ -99,5 +99,8 @@ var digit62 = func() (table [256]byte) {
 	return table
 }()
 
+// Digit62 returns the value of a character of the alphabet, -1 of any other.
+func Digit62(c byte) int { return int(digit62[c]) - 1 }
+
 // IsBase62 reports whether c is a character of the alphabet.
 func IsBase62(c byte) bool { return digit62[c] != 0 }

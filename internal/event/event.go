@@ -12,13 +12,14 @@ type Kind string
 
 // The kinds.
 const (
-	SessionCreated  Kind = "sessionCreated"
-	SessionAltered  Kind = "sessionAltered"
-	SessionEnded    Kind = "sessionEnded"
-	AccountCreated  Kind = "accountCreated"
-	PasswordChanged Kind = "passwordChanged"
-	LoginFailed     Kind = "loginFailed" // aggregated: Count of them since the last
-	ServerStarted   Kind = "serverStarted"
+	SessionCreated       Kind = "sessionCreated"
+	SessionAltered       Kind = "sessionAltered"
+	SessionEnded         Kind = "sessionEnded"
+	AccountCreated       Kind = "accountCreated"
+	PasswordChanged      Kind = "passwordChanged"
+	AccountSessionsEnded Kind = "accountSessionsEnded" // in one commit; each one's own event follows
+	LoginFailed          Kind = "loginFailed"          // aggregated: Count of them since the last
+	ServerStarted        Kind = "serverStarted"
 )
 
 // Event is one committed change. No member ever holds a secret.

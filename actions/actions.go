@@ -1,0 +1,91 @@
+// Package actions is what the server can do: a table of actions per file, and
+// under each table the handlers that it names. Handlers say in domain words what
+// they want; they see no JSON, no HTTP and no backend.
+package actions
+
+import (
+	"context"
+	"net/netip"
+
+	"sessiond/dispatch"
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/clock"
+	"sessiond/internal/event"
+	"sessiond/internal/session"
+	"sessiond/store"
+)
+
+// Host is the server as its sessions describe it.
+type Host struct {
+	Name           string
+	UUID           string
+	Addresses      []netip.Addr
+	ServerNamePort string
+}
+
+// Deps are what the handlers work with.
+type Deps struct {
+	Sessions *session.Keeper
+	Accounts *account.Directory
+	Events   EventReader
+	Clock    clock.Clock
+	Host     Host
+
+	// PasswordChanged is told of each account whose password was changed; nil:
+	// nobody is.
+	PasswordChanged func(realm, username string)
+}
+
+// EventReader reads the log of changes.
+type EventReader func(ctx context.Context, q event.Query) (page []event.Logged, next string, err error)
+
+// ReadEvents returns the reader of a store's log.
+func ReadEvents(s store.Store) EventReader {
+	return func(ctx context.Context, q event.Query) ([]event.Logged, string, error) { return event.Read(ctx, s, q) }
+}
+
+// Table returns every action.
+func Table(d Deps) []dispatch.Action {
+	s, a := &sessions{d}, &accounts{d}
+	var table []dispatch.Action
+	table = append(table, s.login()...)
+	table = append(table, s.views()...)
+	table = append(table, s.validation()...)
+	table = append(table, s.ends()...)
+	table = append(table, a.table()...)
+	table = append(table, (&events{d}).table()...)
+	c := &catalogue{}
+	table = append(table, c.table()...)
+	c.actions = dispatch.Describe(table)
+	return table
+}
+
+// both are the apis of whatever concerns sessions.
+func both() []string { return []string{api.Admin, api.Session} }
+
+// admin is the api of management.
+func admin() []string { return []string{api.Admin} }
+
+// empty is what takes or answers nothing.
+type empty struct{}
+
+func missing(name string) error {
+	return api.Errorf(api.MissingParam, "%s is missing", name).At("/params/" + name)
+}
+
+func bad(name, format string, args ...any) *api.Error {
+	return api.Errorf(api.BadParam, name+" "+format, args...).At("/params/" + name)
+}
+
+func dead() error {
+	return api.Errorf(api.InvalidAuthToken, "the authToken belongs to no live session: call createSession")
+}
+
+func notFound(what string) error {
+	return api.Errorf(api.NotFound, "there is no such %s within the caller's reach", what)
+}
+
+func denied(p account.Permissions) *api.Error {
+	return api.Errorf(api.PermissionDenied, "the caller needs the permission %s", account.PermissionName(p))
+}

@@ -1,0 +1,309 @@
+package actions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"sessiond/dispatch"
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/config"
+	"sessiond/internal/session"
+	"sessiond/store"
+)
+
+// sessions are the handlers of what concerns sessions.
+type sessions struct{ Deps }
+
+// login holds what makes and changes a session.
+func (s *sessions) login() []dispatch.Action {
+	return []dispatch.Action{
+		dispatch.Optional(dispatch.Spec{
+			Name: "createSession", APIs: both(), AnyToken: true, Allow: dispatch.Anyone(),
+			Doc: "Logs an account in and returns a new session with its authToken, which is shown this once. " +
+				"With permanentSession the authToken is an API key. In a trusted realm, holders of sessiond.sessions.issue name the user and no password is asked for.",
+			Errors: []api.Code{
+				api.LoginFailed, api.LoginThrottled, api.PasswordExpired, api.RealmUnavailable, api.PermissionDenied, api.KindNotAllowed,
+				api.SessionLimitReached, api.SessionLimitPerIPAddress, api.SessionLimitPerUsername, api.PermanentSessionsDisabled,
+			},
+		}, s.create),
+		dispatch.Protected(dispatch.Spec{
+			Name: "alterSession", APIs: both(), Allow: dispatch.Callers().Others(account.SessionsWrite),
+			Doc:    "Changes settings of a session, within the caps of services.json. What is not named stays as it is.",
+			Errors: []api.Code{api.NotFound, api.Conflict},
+		}, s.alter),
+		dispatch.Optional(dispatch.Spec{
+			Name: "pingSession", APIs: both(), Allow: dispatch.Anyone(), InMemory: true,
+			Doc: "Without an authToken tells that the server answers; with one also resets the session's idle time.",
+		}, s.ping),
+	}
+}
+
+// settingParams are the settings that createSession and alterSession take.
+type settingParams struct {
+	Description                  *string              `json:"description" max:"1024" doc:"Free text that helps to recognize the session."`
+	DefaultAPI                   *string              `json:"defaultApi" enum:"admin,session,hub" doc:"The api of requests that name none."`
+	DefaultDebug                 *string              `json:"defaultDebug" enum:"none,max" doc:"The debug of requests that name none."`
+	DefaultDatabaseName          *string              `json:"defaultDatabaseName" max:"256" doc:"Kept for applications; without effect here."`
+	DefaultOwnerName             *string              `json:"defaultOwnerName" max:"256" doc:"Kept for applications; without effect here."`
+	DefaultBinaryFormat          *string              `json:"defaultBinaryFormat" enum:"hex,base64,byteArray" doc:"How binary values are written."`
+	DefaultVariantFormat         *string              `json:"defaultVariantFormat" enum:"binary,json,string,variantObject" doc:"Kept for applications; without effect here."`
+	DefaultResponseOptions       *api.ResponseOptions `json:"defaultResponseOptions" doc:"The responseOptions of requests that name none."`
+	IdleConnectionTimeoutSeconds *int64               `json:"idleConnectionTimeoutSeconds" min:"-1" max:"31536000" doc:"Seconds without use after which the session expires; 0 is never, as is -1, which only API keys may have."`
+	IdleCursorTimeoutSeconds     *int64               `json:"idleCursorTimeoutSeconds" min:"1" max:"31536000" doc:"Seconds for which the cursor of a listing is good."`
+	TransformBufferInitialBytes  *int64               `json:"transformBufferInitialBytes" min:"0" max:"2147483647" doc:"Kept for applications; without effect here."`
+	DefaultRetentionPolicy       *string              `json:"defaultRetentionPolicy" enum:"autoPurge,neverPurge" doc:"Accepted with a warning; services.json decides for all sessions."`
+	DefaultRetentionUnit         *string              `json:"defaultRetentionUnit" enum:"minute,hour,day,week,month,year" doc:"Accepted with a warning; services.json decides for all sessions."`
+	DefaultRetentionPeriod       *int64               `json:"defaultRetentionPeriod" min:"1" max:"100000" doc:"Accepted with a warning; services.json decides for all sessions."`
+}
+
+// warn tells of what was accepted and changes nothing.
+func (p *settingParams) warn(c *dispatch.Call) {
+	if p.DefaultRetentionPolicy != nil || p.DefaultRetentionUnit != nil || p.DefaultRetentionPeriod != nil {
+		c.Warn(api.BadParam, "the retention is decided by services.json for all sessions: defaultRetentionPolicy, defaultRetentionUnit and defaultRetentionPeriod change nothing here")
+	}
+}
+
+// apply changes what was named.
+func (p *settingParams) apply(to *config.Settings) {
+	set(&to.DefaultAPI, p.DefaultAPI)
+	set(&to.DefaultDebug, p.DefaultDebug)
+	set(&to.DefaultDatabaseName, p.DefaultDatabaseName)
+	set(&to.DefaultOwnerName, p.DefaultOwnerName)
+	set(&to.DefaultBinaryFormat, p.DefaultBinaryFormat)
+	set(&to.DefaultVariantFormat, p.DefaultVariantFormat)
+	set(&to.DefaultResponseOptions, p.DefaultResponseOptions)
+	set(&to.TransformBufferBytes, p.TransformBufferInitialBytes)
+}
+
+func set[T any](to *T, value *T) {
+	if value != nil {
+		*to = *value
+	}
+}
+
+// idle returns the idle time that was asked for, within the cap.
+func (p *settingParams) idle(otherwise int64, permanent bool, d *config.Defaults) (int64, error) {
+	if p.IdleConnectionTimeoutSeconds == nil {
+		return otherwise, nil
+	}
+	asked := *p.IdleConnectionTimeoutSeconds
+	switch limit := d.MaxIdleTimeoutSeconds; {
+	case asked == -1 && permanent:
+		return 0, nil
+	case asked == -1:
+		return 0, bad("idleConnectionTimeoutSeconds", "is -1 on API keys only: use 0 for a session that never idles out")
+	case permanent && asked != 0:
+		return 0, bad("idleConnectionTimeoutSeconds", "must be -1 or 0 on an API key, which does not idle out")
+	case !permanent && limit > 0 && (asked == 0 || asked > limit):
+		return 0, bad("idleConnectionTimeoutSeconds", "must be between 1 and %d", limit)
+	}
+	return asked, nil
+}
+
+type createParams struct {
+	Realm     string `json:"realm,omitzero" max:"64" doc:"Where the account is checked; native unless named."`
+	RealmName string `json:"realmName,omitzero" max:"64" doc:"Another name of realm."`
+
+	Username string     `json:"username" min:"1" max:"64" doc:"The account's name, compared without case."`
+	Password api.Secret `json:"password,omitzero" max:"1024" doc:"The account's password; not for a trusted realm."`
+
+	PermanentSession         bool   `json:"permanentSession,omitzero" doc:"Makes an API key: a session that does not idle out."`
+	RememberMe               bool   `json:"rememberMe,omitzero" doc:"Asks for the longer idle time of the profile."`
+	MaxSessionTimeoutSeconds *int64 `json:"maxSessionTimeoutSeconds" min:"0" max:"315360000" doc:"Seconds after which the session expires whatever happens; 0 is never. Nobody can move it later."`
+
+	ClientIPAddress string `json:"clientIpAddress,omitzero" max:"64" doc:"The address of the person behind the request; for holders of sessiond.sessions.issue."`
+	UserAgent       string `json:"userAgent,omitzero" max:"512" doc:"The user agent of the person behind the request; for holders of sessiond.sessions.issue."`
+
+	settingParams
+}
+
+func (p *createParams) Validate() error {
+	if p.Realm != "" && p.RealmName != "" && p.Realm != p.RealmName {
+		return bad("realmName", "names another realm than realm does: send one of them")
+	}
+	return nil
+}
+
+func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createParams) (sessionView, error) {
+	realm, err := realmOf(c.Config, &p)
+	if err != nil {
+		return sessionView{}, err
+	}
+	n, err := s.newSession(c, who, &p, realm)
+	if err != nil {
+		return sessionView{}, err
+	}
+	p.warn(c)
+	v, token, err := s.Sessions.Create(ctx, n)
+	if err != nil {
+		return sessionView{}, err
+	}
+	c.Made(v.Handle)
+	if who == nil || who.AccountID == v.AccountID {
+		c.Issue(token)
+	}
+	view := s.view(c, &v, nil)
+	view.AuthToken = token.Reveal()
+	return view, nil
+}
+
+// realmOf finds the realm, and refuses what it cannot take.
+func realmOf(cfg *config.Config, p *createParams) (*config.Realm, error) {
+	name, member := p.Realm, "realm"
+	if name == "" {
+		name, member = p.RealmName, "realmName"
+	}
+	if name == "" {
+		name = "native"
+	}
+	i := slices.IndexFunc(cfg.Realms, func(r config.Realm) bool { return r.Name == name })
+	if i < 0 {
+		return nil, api.Errorf(api.RealmUnavailable, "there is no such realm: services.json lists them under realms").At("/params/" + member)
+	}
+	realm := &cfg.Realms[i]
+	if realm.Type == "trusted" {
+		if !p.Password.IsZero() {
+			return nil, bad("password", "must be absent: the realm trusts the word of holders of sessiond.sessions.issue")
+		}
+	} else if p.Password.IsZero() {
+		return nil, missing("password")
+	}
+	return realm, nil
+}
+
+// newSession puts together what the request, its caller and services.json say.
+func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createParams, realm *config.Realm) (*session.NewSession, error) {
+	d := &c.Config.Defaults
+	n := &session.NewSession{
+		Realm: realm, Username: p.Username, Password: p.Password,
+		Permanent: p.PermanentSession, RememberMe: p.RememberMe && !p.PermanentSession,
+		Settings: d.Settings, Abandon: d.AbandonAfterSeconds, Cursor: d.IdleCursorTimeoutSeconds,
+	}
+	if n.Permanent {
+		if !d.PermanentSessions {
+			return nil, api.Errorf(api.PermanentSessionsDisabled, "permanent sessions are switched off: enablePermanentJsonApiSessions in services.json allows them").At("/params/permanentSession")
+		}
+		if who != nil && who.IsKey() {
+			return nil, api.Errorf(api.KindNotAllowed, "an API key may not make API keys: log in and use the session").At("/params/permanentSession")
+		}
+	}
+	if err := s.origin(c, who, p, n); err != nil {
+		return nil, err
+	}
+	p.apply(&n.Settings)
+	set(&n.Description, p.Description)
+	set(&n.Cursor, p.IdleCursorTimeoutSeconds)
+	var err error
+	if n.Idle, err = p.idle(idleOf(d, realm, n), n.Permanent, d); err != nil {
+		return nil, err
+	}
+	n.Max, err = p.lifetime(lifetimeOf(d, realm, n), d)
+	return n, err
+}
+
+// origin settles from where the session comes, and whose word stands for it.
+func (s *sessions) origin(c *dispatch.Call, who *session.Caller, p *createParams, n *session.NewSession) error {
+	issuing := who != nil && who.May(account.SessionsIssue)
+	n.Address, n.UserAgent = c.Address, c.UserAgent
+	if n.Realm.Type == "trusted" {
+		if who == nil {
+			return dead()
+		}
+		if !issuing {
+			return denied(account.SessionsIssue)
+		}
+		n.Issuer, n.Address, n.UserAgent = who, netip.Addr{}, ""
+	}
+	for _, m := range []struct{ name, value string }{{"clientIpAddress", p.ClientIPAddress}, {"userAgent", p.UserAgent}} {
+		if m.value != "" && !issuing {
+			return denied(account.SessionsIssue).At("/params/" + m.name)
+		}
+	}
+	if p.ClientIPAddress != "" {
+		address, err := netip.ParseAddr(p.ClientIPAddress)
+		if err != nil {
+			return bad("clientIpAddress", "must be an IPv4 or IPv6 address")
+		}
+		n.Address = address.Unmap().WithZone("")
+	}
+	if p.UserAgent != "" {
+		n.UserAgent = p.UserAgent
+	}
+	return nil
+}
+
+// idleOf returns the idle time of a session that asks for none.
+func idleOf(d *config.Defaults, realm *config.Realm, n *session.NewSession) int64 {
+	switch {
+	case n.Permanent:
+		return 0
+	case n.RememberMe && d.RememberMeIdleSeconds > 0:
+		return d.RememberMeIdleSeconds
+	case realm.IdleTimeoutSeconds > 0:
+		return realm.IdleTimeoutSeconds
+	}
+	return d.IdleConnectionTimeoutSeconds
+}
+
+// lifetimeOf returns the lifetime of a session that asks for none. API keys have
+// one only if it is asked for.
+func lifetimeOf(d *config.Defaults, realm *config.Realm, n *session.NewSession) int64 {
+	switch {
+	case n.Permanent:
+		return 0
+	case realm.MaxLifetimeSeconds > 0:
+		return realm.MaxLifetimeSeconds
+	}
+	return d.MaxSessionTimeoutSeconds
+}
+
+// lifetime returns the lifetime that was asked for, within the cap.
+func (p *createParams) lifetime(otherwise int64, d *config.Defaults) (int64, error) {
+	if p.MaxSessionTimeoutSeconds == nil {
+		return otherwise, nil
+	}
+	asked, limit := *p.MaxSessionTimeoutSeconds, d.MaxLifetimeSeconds
+	if !p.PermanentSession && limit > 0 && (asked == 0 || asked > limit) {
+		return 0, bad("maxSessionTimeoutSeconds", "must be between 1 and %d", limit)
+	}
+	return asked, nil
+}
+
+type alterParams struct {
+	target
+	settingParams
+}
+
+func (s *sessions) alter(ctx context.Context, c *dispatch.Call, who *session.Caller, p alterParams) (sessionView, error) {
+	live, err := s.living(c, who, &p.target, 0)
+	if err != nil {
+		return sessionView{}, err
+	}
+	p.warn(c)
+	v, err := s.Sessions.Alter(ctx, live.Handle, s.Sessions.Actor(who), func(r *session.Record) error {
+		idle, err := p.idle(r.IdleSeconds, r.Permanent, &c.Config.Defaults)
+		if err != nil {
+			return err
+		}
+		r.IdleSeconds = idle
+		p.apply(&r.Settings)
+		set(&r.Description, p.Description)
+		set(&r.CursorSeconds, p.IdleCursorTimeoutSeconds)
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return sessionView{}, s.gone(who, live.Handle)
+	}
+	if err != nil {
+		return sessionView{}, fmt.Errorf("alter session: %w", err)
+	}
+	return s.view(c, &v, who), nil
+}
+
+func (s *sessions) ping(context.Context, *dispatch.Call, *session.Caller, empty) (empty, error) {
+	return empty{}, nil
+}

@@ -1,0 +1,170 @@
+package actions
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"sessiond/dispatch"
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/session"
+)
+
+// validation holds the decision about a token.
+func (s *sessions) validation() []dispatch.Action {
+	return []dispatch.Action{
+		dispatch.Protected(dispatch.Spec{
+			Name: "validate", APIs: both(), KeepsIdle: true, InMemory: true, Uncounted: true,
+			Allow: dispatch.Callers().Others(account.SessionsValidate),
+			Doc: "Decides whether a token is good, and says whose it is: the caller's own, tokenId, or each of tokenIds. " +
+				"It resets the idle time of the session that it is about, unless refresh is false. Of what is dead nothing is told but that.",
+		}, s.validate),
+	}
+}
+
+type validateParams struct {
+	TokenID  api.Secret   `json:"tokenId,omitzero" max:"255" doc:"The token to decide about; the caller's own unless named."`
+	TokenIDs []api.Secret `json:"tokenIds,omitzero" min:"1" max:"1000" doc:"Tokens to decide about, answered in results in their order."`
+	Refresh  *bool        `json:"refresh" doc:"false leaves the idle time as it is; true unless named."`
+}
+
+func (p *validateParams) Validate() error {
+	if !p.TokenID.IsZero() && p.TokenIDs != nil {
+		return bad("tokenIds", "and tokenId must not stand together: send one of them")
+	}
+	return nil
+}
+
+func (s *sessions) validate(_ context.Context, c *dispatch.Call, who *session.Caller, p validateParams) (validateResult, error) {
+	touch := p.Refresh == nil || *p.Refresh
+	if p.TokenIDs != nil {
+		results := make([]decision, len(p.TokenIDs))
+		for i, token := range p.TokenIDs {
+			d, err := s.decide(c, who, token, touch, nil)
+			if err != nil {
+				return validateResult{}, err
+			}
+			results[i] = d
+		}
+		return validateResult{Results: results}, nil
+	}
+	d, err := s.decide(c, who, p.TokenID, touch, c.Scratch[:0])
+	if d.known != nil {
+		c.Scratch = d.known
+	}
+	return validateResult{decision: d}, err
+}
+
+// decide looks at one token; the zero one is the caller's own. What is known of
+// its account is appended to scratch.
+func (s *sessions) decide(c *dispatch.Call, who *session.Caller, token api.Secret, touch bool, scratch []byte) (decision, error) {
+	var live session.Live
+	var ok bool
+	if token.IsZero() {
+		live, scratch, ok = s.Sessions.Known(who.Handle, touch, scratch)
+	} else {
+		live, scratch, ok = s.Sessions.Check(token.Reveal(), touch && c.Reach.All, scratch)
+		if ok && !c.Reach.All {
+			if !c.Reach.Covers(live.AccountID) {
+				return decision{}, denied(account.SessionsValidate)
+			}
+			if touch {
+				s.Sessions.Touch(live.Handle)
+			}
+		}
+	}
+	if !ok {
+		return decision{Code: codeNotFound}, nil
+	}
+	return decision{Valid: true, Code: codeValid, live: live, known: scratch}, nil
+}
+
+// Codes of a decision. They are append-only.
+const (
+	codeValid    = "VALID"
+	codeNotFound = "NOT_FOUND"
+)
+
+// decision is what validate says of one token. It writes itself, as the hot path
+// wants; the members are those that AppendJSON writes.
+type decision struct {
+	Valid bool   `json:"valid" doc:"Is the token good at this moment?"`
+	Code  string `json:"code" enum:"VALID,NOT_FOUND" doc:"VALID, or NOT_FOUND for whatever is dead."`
+	decisionDetails
+
+	live  session.Live
+	known []byte
+}
+
+// decisionDetails stand only beside valid: true.
+type decisionDetails struct {
+	SessionHandle                 string    `json:"sessionHandle,omitzero" doc:"The session's public name."`
+	AccountID                     string    `json:"accountId,omitzero" doc:"The account's identifier, which never comes back."`
+	Username                      string    `json:"username,omitzero" doc:"The account's name."`
+	Realm                         string    `json:"realm,omitzero" doc:"Where the account is checked."`
+	Roles                         []string  `json:"roles,omitzero" doc:"Roles given to the account."`
+	RealmRoles                    []string  `json:"realmRoles,omitzero" doc:"Roles that the realm gives."`
+	PermanentSession              bool      `json:"permanentSession,omitzero" doc:"Is it an API key?"`
+	AuthMethods                   []string  `json:"authMethods,omitzero" doc:"How the account proved itself: password, issued."`
+	AuthenticationTimestamp       time.Time `json:"authenticationTimestamp,omitzero" doc:"When it did."`
+	MaxIdleExpirationTimestamp    time.Time `json:"maxIdleExpirationTimestamp,omitzero" doc:"When the session idles out if it is not used; absent: never."`
+	MaxSessionExpirationTimestamp time.Time `json:"maxSessionExpirationTimestamp,omitzero" doc:"When it expires whatever happens; absent: never."`
+}
+
+// validateResult is the decision about one token, or, for tokenIds, about each.
+type validateResult struct {
+	decision
+	Results []decision `json:"results,omitzero" doc:"For tokenIds: a decision each, in their order."`
+}
+
+// AppendJSON writes the result.
+func (r *validateResult) AppendJSON(dst []byte) []byte {
+	if r.Results == nil {
+		return r.decision.AppendJSON(dst)
+	}
+	dst = append(dst, `{"results":[`...)
+	for i := range r.Results {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = r.Results[i].AppendJSON(dst)
+	}
+	return append(dst, `]}`...)
+}
+
+// AppendJSON writes the decision.
+func (d *decision) AppendJSON(dst []byte) []byte {
+	if !d.Valid {
+		return append(dst, `{"valid":false,"code":"NOT_FOUND"}`...)
+	}
+	l := &d.live
+	dst = append(dst, `{"valid":true,"code":"VALID","sessionHandle":"`...)
+	dst = session.AppendHandle(dst, l.Handle)
+	dst = append(dst, '"')
+	dst = append(dst, d.known...)
+	dst = append(dst, `,"permanentSession":`...)
+	dst = strconv.AppendBool(dst, l.Permanent)
+	dst = append(dst, `,"authMethods":[`...)
+	for i, name := range l.Methods.Names() {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendQuote(dst, name)
+	}
+	dst = append(dst, ']')
+	dst = appendTime(dst, `,"authenticationTimestamp":"`, l.Authenticated)
+	dst = appendTime(dst, `,"maxIdleExpirationTimestamp":"`, l.IdleAt)
+	dst = appendTime(dst, `,"maxSessionExpirationTimestamp":"`, l.MaxAt)
+	return append(dst, '}')
+}
+
+// appendTime writes a member, unless the time is 0, which is never.
+func appendTime(dst []byte, member string, unix int64) []byte {
+	if unix == 0 {
+		return dst
+	}
+	dst = append(dst, member...)
+	dst = time.Unix(unix, 0).UTC().AppendFormat(dst, time.RFC3339)
+	return append(dst, '"')
+}

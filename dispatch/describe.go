@@ -1,0 +1,42 @@
+package dispatch
+
+import (
+	"slices"
+
+	"sessiond/internal/api"
+	"sessiond/internal/wire"
+)
+
+// Description is an action as listActions answers it, and as the reference is
+// made of.
+type Description struct {
+	Name         string     `json:"name" doc:"The action."`
+	Aliases      []string   `json:"aliases" doc:"Other names of it."`
+	APIs         []string   `json:"apis" doc:"The apis that have it."`
+	Description  string     `json:"description" doc:"What it does."`
+	WhoMayCall   string     `json:"whoMayCall" doc:"Who may call it, and whose objects it reaches."`
+	ResetsIdle   bool       `json:"resetsIdleTime" doc:"Does calling it count as a use of the caller's session?"`
+	ErrorCodes   []api.Code `json:"errorCodes" doc:"Its own error codes, beside those that any request may meet."`
+	ParamsSchema wire.Raw   `json:"params" doc:"JSON Schema of params."`
+	ResultSchema wire.Raw   `json:"result" doc:"JSON Schema of result."`
+
+	Params []wire.Field `json:"-"`
+	Result []wire.Field `json:"-"`
+}
+
+// Describe describes a table of actions, in its order.
+func Describe(table []Action) []Description {
+	all := make([]Description, 0, len(table))
+	for i := range table {
+		a := &table[i]
+		if a.err != nil {
+			continue // New says so
+		}
+		all = append(all, Description{
+			Name: a.Name, Aliases: slices.Clone(a.Aliases), APIs: append(slices.Clone(a.APIs), api.Hub), Description: a.Doc,
+			WhoMayCall: a.Allow.String(), ResetsIdle: !a.KeepsIdle && a.takes != noCaller, ErrorCodes: slices.Clone(a.Errors),
+			ParamsSchema: a.params.Schema(), ResultSchema: a.result.Schema(), Params: a.params.Fields(), Result: a.result.Fields(),
+		})
+	}
+	return all
+}

@@ -1,0 +1,272 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"sessiond/internal/api"
+	"sessiond/internal/config"
+	"sessiond/internal/logging"
+	"sessiond/internal/session"
+	"sessiond/internal/wire"
+	"sessiond/store"
+)
+
+// call is all that one envelope needs on its way; calls are reused.
+type call struct {
+	Call
+	envelope wire.Envelope
+	caller   session.Caller
+	who      *session.Caller // nil: nobody
+	action   *Action
+	api      string
+	debug    bool
+	options  *api.ResponseOptions // nil: nothing is asked for
+	result   []byte
+}
+
+// Serve answers the body of a request: one envelope, or a batch of them. The
+// answer's body is dst, grown.
+func (d *Dispatcher) Serve(ctx context.Context, r *api.Request, dst []byte) api.Answer {
+	cfg := d.deps.Config.Get()
+	items, batch, err := wire.Split(r.Body, wire.Limits{Members: cfg.MaxRequestMembers})
+	switch {
+	case err != nil:
+		return d.refuse(cfg, r, err, dst)
+	case !batch:
+		body, failure := d.one(ctx, cfg, r, items[0], dst)
+		return answer(cfg, body, failure)
+	}
+	dst = append(dst, '[')
+	for i, item := range items {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst, _ = d.one(ctx, cfg, r, item, dst)
+	}
+	return api.Answer{Status: 200, Body: append(dst, ']')}
+}
+
+// answer adds the status to a single envelope's answer.
+func answer(cfg *config.Config, body []byte, failure *api.Error) api.Answer {
+	a := api.Answer{Status: 200, Body: body}
+	if failure == nil {
+		return a
+	}
+	switch code := failure.Code; {
+	case code.Retryable():
+		a.Status = 503
+		if code != api.OutcomeUnknown {
+			a.RetryAfterSeconds = max(1, failure.Data.RetryAfterSeconds)
+		}
+	case code == api.BadEnvelope, code == api.TooLarge, cfg.HTTPStatusFromErrorCode:
+		a.Status = code.Info().Status
+		a.RetryAfterSeconds = failure.Data.RetryAfterSeconds
+	}
+	return a
+}
+
+// refuse answers a body that is no envelope and no batch.
+func (d *Dispatcher) refuse(cfg *config.Config, r *api.Request, err error, dst []byte) api.Answer {
+	failure := api.FromError(err)
+	d.deps.Log.Request(logging.Line{Code: failure.Code, Address: r.Address, Err: err})
+	return answer(cfg, appendFailure(dst, failure), failure)
+}
+
+// one answers one envelope: it runs it, writes the answer and the line in the
+// log. The failure is nil on success.
+func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request, item, dst []byte) ([]byte, *api.Error) {
+	begun := d.deps.Clock.Now()
+	c, ok := d.calls.Get().(*call)
+	if !ok {
+		c = new(call)
+	}
+	defer func() {
+		*c = call{result: c.result[:0], Call: Call{Scratch: c.Scratch[:0]}}
+		d.calls.Put(c)
+	}()
+	c.Config, c.Settings, c.Address, c.UserAgent = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent
+
+	err := d.serve(ctx, c, r, item)
+	failure := Classify(err)
+	if failure == nil && c.options != nil {
+		if c.result, err = wire.Reshape(nil, c.result, *c.options); err != nil {
+			failure = api.FromError(err)
+		}
+	}
+	dst = d.appendAnswer(dst, c, item, failure)
+	d.log(c, failure, err, begun)
+	return dst, failure
+}
+
+// serve is the path of every request. It leaves the result in c.
+func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	e := &c.envelope
+	if err := e.Decode(item); err != nil {
+		return err
+	}
+	if err := d.authenticate(c, r); err != nil {
+		return err
+	}
+	if err := c.agree(); err != nil {
+		return err
+	}
+	if c.api, c.action, err = d.find(c.Config, c.apiName(), e.Action); err != nil {
+		return err
+	}
+	a := c.action
+	if c.DeadToken && !a.AnyToken {
+		return invalidToken()
+	}
+	if err := a.Allow.check(c.who); err != nil {
+		return err
+	}
+	c.Reach = a.Allow.reach(c.who)
+	if c.who != nil && !a.KeepsIdle {
+		d.deps.Sessions.Touch(c.who.Handle)
+	}
+	if !a.InMemory {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Config.RequestTimeout.Duration())
+		defer cancel()
+	}
+	c.result, err = a.run(ctx, &c.Call, c.who, e.Params, c.result[:0])
+	return err
+}
+
+// authenticate finds out who sent the request. Nobody did if it shows no token;
+// one that is dead is noted.
+func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
+	token := c.envelope.AuthToken
+	if !r.Bearer.IsZero() {
+		if !token.IsZero() && token != r.Bearer {
+			return api.Errorf(api.BadEnvelope, "authToken and the Authorization header hold different tokens: send one").At("/authToken")
+		}
+		token = r.Bearer
+	}
+	if token.IsZero() {
+		return nil
+	}
+	var ok bool
+	if c.caller, ok = d.deps.Sessions.Authenticate(token.Reveal(), false); !ok {
+		c.DeadToken = true
+		return nil
+	}
+	c.who, c.Settings = &c.caller, c.caller.Settings
+	return nil
+}
+
+// agree settles what the request, the session and services.json say together
+// about the form of the answer.
+func (c *call) agree() error {
+	e := &c.envelope
+	switch debug := e.Debug; {
+	case debug == "":
+		c.debug = c.Settings.DefaultDebug == "max"
+	default:
+		c.debug = strings.EqualFold(debug, "max")
+	}
+	if e.APIVersion != "" && e.APIVersion != api.Version {
+		if major, _, _ := strings.Cut(e.APIVersion, "."); major != "1" {
+			return api.Errorf(api.UnsupportedVersion, "apiVersion must be %s", api.Version).At("/apiVersion")
+		}
+	}
+	c.options = cascade(e.ResponseOptions, &c.Settings.DefaultResponseOptions)
+	for _, name := range e.Unknown {
+		c.Warn(api.UnknownParam, "the envelope has no member "+strconv.QuoteToASCII(name)+": it was passed over")
+	}
+	return nil
+}
+
+// cascade completes options by defaults; nil means that nothing is asked for.
+func cascade(asked, defaults *api.ResponseOptions) *api.ResponseOptions {
+	var o api.ResponseOptions
+	if asked != nil {
+		o = *asked
+	}
+	o.NumberFormat = first(o.NumberFormat, defaults.NumberFormat)
+	o.DataFormat = first(o.DataFormat, defaults.DataFormat)
+	o.BinaryFormat = first(o.BinaryFormat, defaults.BinaryFormat)
+	if asked == nil || asked.Omit == nil {
+		o.Omit = defaults.Omit
+	}
+	if asked == nil || asked.IncludeFields == nil {
+		o.IncludeFields = defaults.IncludeFields
+	}
+	if asked == nil || asked.ExcludeFields == nil {
+		o.ExcludeFields = defaults.ExcludeFields
+	}
+	if o.NumberFormat != "string" && o.DataFormat != "arrays" && len(o.Omit)+len(o.IncludeFields)+len(o.ExcludeFields) == 0 {
+		return nil
+	}
+	return &o
+}
+
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func (c *call) apiName() string {
+	if c.envelope.API != "" {
+		return c.envelope.API
+	}
+	return first(c.Settings.DefaultAPI, c.Config.Defaults.DefaultAPI)
+}
+
+// Classify returns what the client is told of an error: one place where what the
+// store says becomes a code.
+func Classify(err error) *api.Error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return e
+	}
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		return api.Errorf(api.Conflict, "the object was changed by others at this moment: read it and try again").Because(err)
+	case errors.Is(err, store.ErrFull):
+		return api.Errorf(api.StorageFull, "the storage is full: nothing was written").Because(err)
+	case errors.Is(err, store.ErrBusy):
+		return api.Errorf(api.Overloaded, "too many changes wait to be written: nothing was changed, try again").Because(err)
+	case errors.Is(err, store.ErrStopped):
+		return api.Errorf(api.StorageFailed, "the storage takes no changes any more: nothing was written, the operator must act").Because(err)
+	case errors.Is(err, store.ErrUnknown):
+		return api.Errorf(api.OutcomeUnknown, "it is not known whether the change was written: read before you repeat it").Because(err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return api.Errorf(api.Overloaded, "the request took too long and was given up").Because(err)
+	}
+	return api.FromError(err)
+}
+
+// log writes the line of a request.
+func (d *Dispatcher) log(c *call, failure *api.Error, err error, begun time.Time) {
+	if failure == nil && c.action.Uncounted {
+		d.counted.Add(1)
+		return
+	}
+	line := logging.Line{API: c.api, Took: d.deps.Clock.Now().Sub(begun), Address: c.Address, Err: err, Warnings: len(c.warnings), Session: c.made}
+	if c.action != nil {
+		line.Action = c.action.Name
+	}
+	if failure != nil {
+		line.Code = failure.Code
+	}
+	if c.who != nil && c.made.IsZero() {
+		line.Session = c.who.Handle
+	}
+	d.deps.Log.Request(line)
+}

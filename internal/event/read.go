@@ -1,0 +1,163 @@
+package event
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"sessiond/internal/api"
+	"sessiond/store"
+)
+
+// MaxPage is the most events that Read returns at once.
+const MaxPage = 1000
+
+// scanPage and scanMost bound what one call of Read looks at, so that a filter
+// that fits nothing answers soon, with a cursor to go on from.
+const (
+	scanPage = 500
+	scanMost = 20_000
+)
+
+// Query asks for events. Empty members ask for all.
+type Query struct {
+	Kinds         []Kind
+	SessionHandle string
+	Realm         string
+	Username      string // canonical or as shown
+	After         time.Time
+	Before        time.Time
+	Oldest        bool   // oldest first; else newest first
+	Cursor        string // of the page before
+	Limit         int    // 1 to MaxPage
+}
+
+// Logged is an event with its place in the log.
+type Logged struct {
+	Seq uint64
+	Event
+}
+
+// Read returns a page of events and the cursor of the next, which is empty when
+// there is none. An error is an *api.Error for a cursor that is none of ours, or
+// comes from the store.
+func Read(ctx context.Context, s store.Store, q Query) (page []Logged, next string, err error) {
+	at, err := q.start()
+	if err != nil {
+		return nil, "", err
+	}
+	for seen := 0; seen < scanMost; {
+		entries, err := q.entries(ctx, s, at)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, entry := range entries {
+			e, err := Decode(entry)
+			if err != nil {
+				return nil, "", err
+			}
+			if q.past(&e) {
+				return page, "", nil
+			}
+			at = entry.Seq
+			if !q.fits(&e) {
+				continue
+			}
+			if page = append(page, Logged{entry.Seq, e}); len(page) == q.Limit {
+				return page, q.cursor(at), nil
+			}
+		}
+		if len(entries) < scanPage {
+			return page, "", nil
+		}
+		seen += len(entries)
+	}
+	return page, q.cursor(at), nil
+}
+
+func (q *Query) entries(ctx context.Context, s store.Store, at uint64) ([]store.Entry, error) {
+	if q.Oldest {
+		return store.ReadLog(ctx, s, at, scanPage)
+	}
+	return store.ReadLogBack(ctx, s, at, scanPage)
+}
+
+// past reports whether no later event of the walk can fit.
+func (q *Query) past(e *Event) bool {
+	if q.Oldest {
+		return !q.Before.IsZero() && !e.Time.Before(q.Before)
+	}
+	return !q.After.IsZero() && !e.Time.After(q.After)
+}
+
+func (q *Query) fits(e *Event) bool {
+	return (len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)) &&
+		(q.SessionHandle == "" || q.SessionHandle == e.SessionHandle || q.SessionHandle == e.By.SessionHandle) &&
+		(q.Realm == "" || q.Realm == e.Realm) &&
+		(q.Username == "" || q.Username == e.Username) &&
+		(q.After.IsZero() || e.Time.After(q.After)) &&
+		(q.Before.IsZero() || e.Time.Before(q.Before))
+}
+
+// A cursor is the direction and the position of the last event seen. Clients
+// give it back as it is.
+const (
+	cursorOldest = "o"
+	cursorNewest = "n"
+)
+
+func (q *Query) direction() string {
+	if q.Oldest {
+		return cursorOldest
+	}
+	return cursorNewest
+}
+
+func (q *Query) cursor(at uint64) string { return q.direction() + strconv.FormatUint(at, 36) }
+
+func (q *Query) start() (uint64, error) {
+	if q.Cursor == "" {
+		return 0, nil
+	}
+	at, err := strconv.ParseUint(q.Cursor[1:], 36, 64)
+	if err != nil || q.Cursor[:1] != q.direction() || at == 0 {
+		return 0, api.Errorf(api.BadParam, "cursor must be one that the same query was answered with").At("/params/cursor")
+	}
+	return at, nil
+}
+
+// Purge forgets events older than a moment, in small commits, and keeps the
+// anchor by which the rest of the chain can be verified.
+func Purge(ctx context.Context, s store.Store, before time.Time) error {
+	const batch = 90
+	for {
+		entries, err := store.ReadLog(ctx, s, 0, batch)
+		if err != nil {
+			return err
+		}
+		var tx store.Tx
+		var last store.Head
+		for _, entry := range entries {
+			e, err := Decode(entry)
+			if err != nil {
+				return err
+			}
+			if !e.Time.Before(before) {
+				break
+			}
+			tx.Delete = append(tx.Delete, store.LogKey(entry.Seq))
+			last = store.Head{Seq: entry.Seq, Hash: entry.Hash}
+		}
+		if len(tx.Delete) == 0 {
+			return nil
+		}
+		tx.Put = []store.Put{{Key: store.AnchorKey, Value: last.Encode()}}
+		if _, err := s.Commit(ctx, tx); err != nil {
+			return err
+		}
+		if len(tx.Delete) < batch {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,351 @@
+package session
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/config"
+	"sessiond/internal/wire"
+	"sessiond/store"
+)
+
+// Apply is the table's second door: it takes over what one commit changed. It is
+// called in commit order, from one goroutine at a time, and does no I/O. What it
+// can't read, it returns: such a session is not there.
+func (t *Table) Apply(c store.Change) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var first error
+	for i := range c.Put {
+		if err := t.put(&c.Put[i]); err != nil && first == nil {
+			first = err
+		}
+	}
+	for _, key := range c.Delete {
+		if h, ok := handleOf(liveKeys, key); ok {
+			t.remove(h)
+		}
+	}
+	return first
+}
+
+func (t *Table) put(item *store.Item) error {
+	kind, rest, _ := strings.Cut(item.Key, "/")
+	switch kind + "/" {
+	case liveKeys:
+		h, ok := handleOf(liveKeys, item.Key)
+		if !ok {
+			return ErrRecord
+		}
+		r, err := decodeRecord(h, item.Value)
+		if err != nil {
+			return err
+		}
+		t.upsert(r, 0)
+	case endKeys:
+		if h, ok := handleOf(endKeys, item.Key); ok {
+			t.remove(h)
+		}
+	case account.KeyPrefix:
+		a, err := account.Decode(*item)
+		if err != nil {
+			return err
+		}
+		if n := t.byAccount[a.ID]; n != 0 {
+			t.refresh(n, a)
+		}
+	case epochKeys:
+		g, err := decodeGeneration(*item)
+		if err != nil {
+			return err
+		}
+		if name, ok := strings.CutPrefix(rest, "realm:"); ok {
+			t.realm(t.realmNumber(name)).generation.set(g)
+		} else {
+			t.server.set(g)
+		}
+		t.stale = true
+	}
+	return nil
+}
+
+func (g *generation) set(to Generation) {
+	g.temp.Store(uint32(to.Temporary)) //nolint:gosec // counts mass log-outs
+	g.all.Store(uint32(to.All))        //nolint:gosec // counts mass log-outs
+}
+
+// upsert inserts a session, or renews what the table holds of it. A session that
+// was used later than its record says keeps that.
+func (t *Table) upsert(r *Record, touched uint32) {
+	s, tag := t.shardOf(&r.Handle)
+	s.mu.RLock()
+	n := s.find(tag, &r.Handle, t)
+	s.mu.RUnlock()
+	isNew := n == 0
+	var e *entry
+	if isNew {
+		n = t.entries.take()
+		e = t.entry(n)
+		e.account = t.slotFor(r)
+	} else {
+		e = t.entry(n)
+	}
+	settings := t.settings.put(&r.Settings)
+	touched = max(touched, uint32(r.LastAccess)) //nolint:gosec // until 2106
+
+	s.mu.Lock()
+	old := e.settings
+	e.handle, e.hash, e.settings = r.Handle, r.Secrets[0].Hash, settings
+	e.server, e.realm, e.epoch = uint32(r.Epochs.Server), uint32(r.Epochs.Realm), uint32(r.Epochs.Account) //nolint:gosec // counts mass log-outs
+	e.created, e.authentic = uint32(r.Created), uint32(r.Authenticated)                                    //nolint:gosec // until 2106
+	e.idle, e.maxAt, e.flags = uint32(r.IdleSeconds), r.wall(), r.flags()                                  //nolint:gosec // bounded when it was set
+	if touched > atomic.LoadUint32(&e.touched) {
+		atomic.StoreUint32(&e.touched, touched)
+	}
+	atomic.StoreUint32(&e.flushed, max(touched, atomic.LoadUint32(&e.flushed)))
+	if isNew {
+		s.insert(tag, n)
+	}
+	s.mu.Unlock()
+
+	if isNew {
+		t.live++
+		t.link(n, e, r)
+	} else {
+		t.settings.give(old)
+	}
+	t.expiry.note(n, e)
+}
+
+// wall is the second at which the lifetime ends; 0 is never.
+func (r *Record) wall() uint32 {
+	if r.MaxSeconds == 0 {
+		return 0
+	}
+	return uint32(r.Created + r.MaxSeconds) //nolint:gosec // until 2106
+}
+
+func (r *Record) flags() uint32 {
+	flags := uint32(r.Methods) << methodsShift
+	if r.Permanent {
+		flags |= isPermanent
+	}
+	if r.RememberMe {
+		flags |= isRememberMe
+	}
+	return flags
+}
+
+// link puts a new entry into the lists and the counts.
+func (t *Table) link(n uint32, e *entry, r *Record) {
+	slot := t.account(e.account)
+	slot.sessions++
+	e.accNext = slot.head
+	if slot.head != 0 {
+		t.entry(slot.head).accPrev = n
+	}
+	slot.head = n
+	if r.Address.IsValid() && !r.Permanent {
+		e.address = t.addressNumber(keyOfAddress(r.Address))
+		a := t.address(e.address)
+		e.adrNext = a.head
+		if a.head != 0 {
+			t.entry(a.head).adrPrev = n
+		}
+		a.head = n
+		a.sessions++
+	}
+	t.settle(n, e)
+}
+
+// remove takes a session off the table: it has ended, durably.
+func (t *Table) remove(h api.ID) {
+	s, tag := t.shardOf(&h)
+	s.mu.Lock()
+	n := s.find(tag, &h, t)
+	if n == 0 {
+		s.mu.Unlock()
+		return
+	}
+	e := t.entry(n)
+	s.remove(tag, n)
+	e.handle = api.ID{}
+	s.mu.Unlock()
+
+	t.uncount(e)
+	if e.accPrev != 0 {
+		t.entry(e.accPrev).accNext = e.accNext
+	} else {
+		t.account(e.account).head = e.accNext
+	}
+	if e.accNext != 0 {
+		t.entry(e.accNext).accPrev = e.accPrev
+	}
+	if e.address != 0 {
+		t.unlinkAddress(e)
+	}
+	t.account(e.account).sessions--
+	t.release(e.account)
+	t.settings.give(e.settings)
+	e.queued = 0
+	t.live--
+	t.entries.give(n)
+}
+
+// slotFor returns the slot of a session's account. One that the table was not
+// told about lets none of its sessions live.
+func (t *Table) slotFor(r *Record) uint32 {
+	if n := t.byAccount[r.AccountID]; n != 0 {
+		return n
+	}
+	n := t.accounts.take()
+	slot := t.account(n)
+	slot.id, slot.gone, slot.realm = r.AccountID, true, t.realmNumber(r.Realm)
+	t.byAccount[r.AccountID] = n
+	return n
+}
+
+// introduce makes the table know an account, until release: whoever creates a
+// session for it does so first. A record older than the one known changes
+// nothing.
+func (t *Table) introduce(a *account.Account) uint32 {
+	n := t.byAccount[a.ID]
+	if n == 0 {
+		n = t.accounts.take()
+		t.account(n).id = a.ID
+		t.byAccount[a.ID] = n
+		t.fill(n, a)
+	} else {
+		t.refresh(n, a)
+	}
+	t.account(n).pins++
+	return n
+}
+
+// release forgets an account that has no sessions and that nobody needs.
+func (t *Table) release(n uint32) {
+	slot := t.account(n)
+	if slot.sessions > 0 || slot.pins > 0 {
+		return
+	}
+	delete(t.byAccount, slot.id)
+	t.texts.give(slot.known)
+	t.texts.give(slot.name)
+	t.accounts.give(n)
+}
+
+func (t *Table) unpin(n uint32) {
+	t.account(n).pins--
+	t.release(n)
+}
+
+// refresh takes over an account's newer record. Its sessions of an epoch that
+// is no longer in force lose their places and wait for their tombstones.
+func (t *Table) refresh(n uint32, a *account.Account) {
+	slot := t.account(n)
+	if uint64(a.Rev) < slot.rev || (uint64(a.Rev) == slot.rev && !slot.gone) {
+		return
+	}
+	t.fill(n, a)
+	t.settleDead(slot)
+}
+
+// settleDead takes the places of an account's sessions whose epochs are past.
+func (t *Table) settleDead(slot *accountSlot) {
+	r := t.realm(slot.realm)
+	for n := slot.head; n != 0; {
+		e := t.entry(n)
+		n = e.accNext
+		if !e.current(slot, r, &t.server) {
+			t.bury(e)
+		}
+	}
+}
+
+// bury gives a dead session's place back and queues it for its tombstone.
+func (t *Table) bury(e *entry) {
+	t.uncount(e)
+	if e.state&isSwept == 0 {
+		e.state |= isSwept
+		t.dead = append(t.dead, e.handle)
+	}
+}
+
+// fill writes what the table keeps of an account.
+func (t *Table) fill(n uint32, a *account.Account) {
+	known, name := t.texts.put(appendKnown(nil, a)), t.texts.put([]byte(a.Username))
+	slot := t.account(n)
+	stripe := t.stripe(n)
+	stripe.Lock()
+	oldKnown, oldName := slot.known, slot.name
+	slot.known, slot.name = known, name
+	slot.rev, slot.realm, slot.gone = uint64(a.Rev), t.realmNumber(a.Realm), a.Disabled
+	slot.temp, slot.all = uint32(a.Epoch.Temporary), uint32(a.Epoch.All) //nolint:gosec // counts mass log-outs
+	slot.perms = account.Effective(a.Roles)
+	stripe.Unlock()
+	t.texts.give(oldKnown)
+	t.texts.give(oldName)
+}
+
+// appendKnown renders the members of validate's answer that the account gives.
+func appendKnown(dst []byte, a *account.Account) []byte {
+	dst = append(dst, `,"accountId":"`...)
+	dst = a.ID.Append(dst)
+	dst = append(dst, `","username":`...)
+	dst = wire.AppendString(dst, a.Username)
+	dst = append(dst, `,"realm":`...)
+	dst = wire.AppendString(dst, a.Realm)
+	dst = append(dst, `,"roles":`...)
+	return appendNames(dst, a.Roles)
+}
+
+func appendNames(dst []byte, names []string) []byte {
+	dst = append(dst, '[')
+	for i, name := range names {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = wire.AppendString(dst, name)
+	}
+	return append(dst, ']')
+}
+
+func (t *Table) realm(n uint32) *realm { return (*t.realms.Load())[n] }
+
+// realmNumber returns the number of a realm; one that the configuration does not
+// name gives no roles, and its accounts hold no permissions of the server's.
+func (t *Table) realmNumber(name string) uint32 {
+	all := *t.realms.Load()
+	if i := slices.IndexFunc(all, func(r *realm) bool { return r.name == name }); i >= 0 {
+		return uint32(i) //nolint:gosec // few
+	}
+	all = append(slices.Clone(all), &realm{name: name, generation: &generation{}, roles: []byte("[]")})
+	t.realms.Store(&all)
+	return uint32(len(all) - 1) //nolint:gosec // few
+}
+
+// SetRealms puts the configuration's realms in force, with the roles that they
+// give, for running sessions too.
+func (t *Table) SetRealms(realms []config.Realm) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range realms {
+		t.realmNumber(realms[i].Name)
+	}
+	all := slices.Clone(*t.realms.Load())
+	for i, old := range all {
+		r := &realm{name: old.name, generation: old.generation, roles: []byte("[]")}
+		if at := slices.IndexFunc(realms, func(c config.Realm) bool { return c.Name == old.name }); at >= 0 {
+			c := &realms[at]
+			r.roles, r.perms = appendNames(nil, c.Roles), account.Effective(c.Roles)
+			if c.Type == "native" || c.AllowServerRoles {
+				r.mask = ^account.Permissions(0)
+			}
+		}
+		all[i] = r
+	}
+	t.realms.Store(&all)
+}

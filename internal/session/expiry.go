@@ -1,0 +1,143 @@
+package session
+
+import (
+	"sync/atomic"
+
+	"sessiond/internal/api"
+)
+
+// expiry orders the sessions by the moment at which they die by themselves. A
+// touch moves that moment without telling; a session that is taken out too early
+// is put back. Everything here is under the table's mu.
+type expiry struct {
+	heap []uint64 // deadline and entry's number, 32 bits each; the earliest first
+}
+
+// note sees to it that an entry is looked at when its deadline comes.
+func (x *expiry) note(n uint32, e *entry) {
+	d := e.deadline(atomic.LoadUint32(&e.touched))
+	if d == 0 || (e.queued != 0 && e.queued <= d) {
+		return
+	}
+	e.queued = d
+	x.push(uint64(d)<<32 | uint64(n))
+}
+
+// expire takes the places of the sessions that have died by now and queues them
+// for their tombstones.
+func (t *Table) expire(now int64) {
+	x := &t.expiry
+	for len(x.heap) > 0 && int64(x.heap[0]>>32) <= now {
+		top := x.pop()
+		n := uint32(top) //nolint:gosec // the low half
+		e := t.entry(n)
+		if e.handle.IsZero() || e.queued != uint32(top>>32) {
+			continue // the entry was freed, or stands in the heap once more
+		}
+		e.queued = 0
+		if e.expired(now) && t.seal(e, now) {
+			t.bury(e)
+		} else {
+			x.note(n, e)
+		}
+	}
+	if len(x.heap) > 2*t.live+4096 {
+		x.compact(t)
+	}
+}
+
+func (e *entry) expired(now int64) bool {
+	d := e.deadline(atomic.LoadUint32(&e.touched))
+	return d != 0 && int64(d) <= now
+}
+
+// seal makes an expired session's death final. A reader that found it alive a
+// moment ago may touch it still: either that touch is seen here, and it lives, or
+// it comes too late to revive it.
+func (t *Table) seal(e *entry, now int64) bool {
+	if atomic.OrUint32(&e.overlay, isDying)&isDying != 0 || e.expired(now) {
+		return true
+	}
+	atomic.AndUint32(&e.overlay, ^isDying)
+	return false
+}
+
+// compact drops what stands for sessions that are gone.
+func (x *expiry) compact(t *Table) {
+	kept := x.heap[:0]
+	for _, v := range x.heap {
+		if e := t.entry(uint32(v)); !e.handle.IsZero() && e.queued == uint32(v>>32) { //nolint:gosec // the low half
+			kept = append(kept, v)
+		}
+	}
+	x.heap = kept
+	for i := len(kept)/2 - 1; i >= 0; i-- {
+		x.down(i)
+	}
+}
+
+func (x *expiry) push(v uint64) {
+	x.heap = append(x.heap, v)
+	for i := len(x.heap) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if x.heap[parent] <= x.heap[i] {
+			return
+		}
+		x.heap[parent], x.heap[i] = x.heap[i], x.heap[parent]
+		i = parent
+	}
+}
+
+func (x *expiry) pop() uint64 {
+	top, last := x.heap[0], len(x.heap)-1
+	x.heap[0] = x.heap[last]
+	x.heap = x.heap[:last]
+	x.down(0)
+	return top
+}
+
+func (x *expiry) down(i int) {
+	for {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(x.heap); child++ {
+			if x.heap[child] < x.heap[least] {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		x.heap[i], x.heap[least] = x.heap[least], x.heap[i]
+		i = least
+	}
+}
+
+// takeDead returns up to limit handles of sessions that have died and have no
+// tombstone yet.
+func (t *Table) takeDead(now int64, limit int) []api.ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.expire(now)
+	t.purgeStale()
+	n := min(limit, len(t.dead))
+	handles := t.dead[:n:n]
+	if t.dead = t.dead[n:]; len(t.dead) == 0 {
+		t.dead = nil
+	}
+	return handles
+}
+
+// putDead queues sessions again whose tombstones could not be written.
+func (t *Table) putDead(handles []api.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dead = append(t.dead, handles...)
+}
+
+// lastUse returns when a session that has no tombstone yet was used last; 0 for
+// one that the table does not hold.
+func (t *Table) lastUse(h api.ID) int64 {
+	var at uint32
+	t.withEntry(h, func(e *entry) { at = atomic.LoadUint32(&e.touched) })
+	return int64(at)
+}

@@ -1,0 +1,322 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"slices"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/clock"
+	"sessiond/internal/config"
+	"sessiond/internal/event"
+	"sessiond/internal/wire"
+	"sessiond/store"
+)
+
+// Keeper creates, checks, alters and ends sessions. Its reads are answered from
+// the live table; each of its changes is one commit.
+type Keeper struct {
+	store    store.Store
+	table    *Table
+	accounts *account.Directory
+	clock    clock.Clock
+	random   io.Reader
+	config   *config.Holder
+	stop     func()
+	failed   func(error) // told of commits that the table could not read
+}
+
+// Deps are what a Keeper works with.
+type Deps struct {
+	Store    store.Store
+	Accounts *account.Directory
+	Clock    clock.Clock
+	Config   *config.Holder
+	Random   io.Reader   // for handles and tokens; nil: crypto/rand
+	Failed   func(error) // told what the table could not take over; nil: nobody
+}
+
+// Open loads the live table and keeps it fed. progress, if not nil, is told how
+// many sessions were read.
+func Open(ctx context.Context, d Deps, progress func(n int)) (*Keeper, error) {
+	k := &Keeper{
+		store: d.Store, table: NewTable(), accounts: d.Accounts, clock: d.Clock, random: randomOr(d.Random), config: d.Config, failed: d.Failed,
+	}
+	k.Configure(d.Config.Get())
+	rev := d.Store.Rev()
+	if err := k.table.Load(ctx, d.Store, progress); err != nil {
+		return nil, err
+	}
+	stop, err := d.Store.Watch(rev, func(c store.Change) {
+		if err := k.table.Apply(c); err != nil && k.failed != nil {
+			k.failed(err)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	k.stop = stop
+	return k, nil
+}
+
+// Close stops feeding the table. The store stays open.
+func (k *Keeper) Close() { k.stop() }
+
+// Configure puts what the table takes from the configuration in force.
+func (k *Keeper) Configure(c *config.Config) {
+	k.table.SetRealms(c.Realms)
+	k.table.accuracy.Store(c.Defaults.LatestAccessSeconds)
+}
+
+// Caller is who sent a request: a living session, or an API key.
+type Caller struct{ Live }
+
+// IsKey reports whether the caller showed an API key.
+func (c *Caller) IsKey() bool { return c.Permanent }
+
+// May reports whether the caller holds a permission.
+func (c *Caller) May(p account.Permissions) bool { return c.Permissions&p == p }
+
+// Authenticate returns whose token this is. Whatever is wrong with a token looks
+// the same. With touch, the use counts against the idle time.
+func (k *Keeper) Authenticate(token string, touch bool) (Caller, bool) {
+	live, _, ok := k.check(token, touch, false, nil)
+	return Caller{live}, ok
+}
+
+// Check returns the session whose token this is, and appends to dst what
+// validate answers about its account: members of a JSON object, each with a
+// comma before it.
+func (k *Keeper) Check(token string, touch bool, dst []byte) (Live, []byte, bool) {
+	return k.check(token, touch, true, dst)
+}
+
+// Known is Check for a session that was found already.
+func (k *Keeper) Known(h api.ID, touch bool, dst []byte) (Live, []byte, bool) {
+	return k.table.look(proof{handle: h, who: true, touch: touch, now: k.now()}, dst)
+}
+
+func (k *Keeper) check(token string, touch, who bool, dst []byte) (Live, []byte, bool) {
+	h, ok := Locate(token)
+	if !ok {
+		return Live{}, dst, false
+	}
+	sum := hashOf(token)
+	return k.table.look(proof{handle: h, hash: &sum, who: who, touch: touch, now: k.now()}, dst)
+}
+
+// Touch counts a use of a living session against its idle time.
+func (k *Keeper) Touch(h api.ID) {
+	k.table.look(proof{handle: h, touch: true, now: k.now()}, nil)
+}
+
+// Actor returns a caller as events name it.
+func (k *Keeper) Actor(c *Caller) event.Actor {
+	realm, username := k.table.name(c.Handle)
+	return event.Actor{SessionHandle: HandleText(c.Handle), Realm: realm, Username: username}
+}
+
+// Count returns how many sessions live.
+func (k *Keeper) Count() int64 { return k.table.Count(k.now()) }
+
+func (k *Keeper) now() int64 { return k.clock.Now().Unix() }
+
+// View is a session in full: its record, with what is more recent in the table.
+type View struct {
+	*Record
+	Live       bool  // the session lives
+	IdleAt     int64 // when it idles out; 0 never
+	MaxAt      int64 // the lifetime's wall; 0 none
+	Roles      []string
+	RealmRoles []string
+}
+
+// Status returns where the session stands.
+func (v *View) Status() Status {
+	if v.Live {
+		return Active
+	}
+	return v.End.Status
+}
+
+// view completes a living session with its record. A session that ended
+// meanwhile is not there.
+func (k *Keeper) view(ctx context.Context, h api.ID) (View, bool, error) {
+	r, _, err := k.read(ctx, h)
+	if errors.Is(err, store.ErrNotFound) {
+		return View{}, false, nil
+	}
+	if err != nil {
+		return View{}, false, err
+	}
+	return k.complete(r)
+}
+
+// complete adds to a record what the table knows better. ok is false if the
+// session lives no longer.
+func (k *Keeper) complete(r *Record) (v View, ok bool, err error) {
+	live, known, ok := k.table.look(proof{handle: r.Handle, who: true, now: k.now()}, []byte("{"))
+	if !ok {
+		return View{}, false, nil
+	}
+	r.LastAccess = live.LastAccess
+	v = View{Record: r, Live: true, IdleAt: live.IdleAt, MaxAt: live.MaxAt}
+	var who struct {
+		AccountID  string   `json:"accountId"`
+		Username   string   `json:"username"`
+		Realm      string   `json:"realm"`
+		Roles      []string `json:"roles"`
+		RealmRoles []string `json:"realmRoles"`
+	}
+	known = append(known[:1], known[2:]...) // the comma before the first member
+	if err := wire.Unmarshal(append(known, '}'), &who); err != nil {
+		return View{}, false, err
+	}
+	v.Roles, v.RealmRoles = who.Roles, who.RealmRoles
+	return v, true, nil
+}
+
+// Get returns a session, living or ended. An error wraps store.ErrNotFound for
+// a handle that names none, or none any more.
+func (k *Keeper) Get(ctx context.Context, h api.ID) (View, error) {
+	if _, _, ok := k.table.look(proof{handle: h, now: k.now()}, nil); ok {
+		if v, ok, err := k.view(ctx, h); ok || err != nil {
+			return v, err
+		}
+	}
+	v, err := k.past(ctx, h)
+	if errors.Is(err, store.ErrNotFound) {
+		if v, err = k.unfolded(ctx, h); errors.Is(err, store.ErrNotFound) {
+			return k.past(ctx, h) // folded between the two looks, perhaps
+		}
+	}
+	return v, err
+}
+
+// past returns a session's tombstone.
+func (k *Keeper) past(ctx context.Context, h api.ID) (View, error) {
+	item, err := k.store.Get(ctx, pastKey(h))
+	if err != nil {
+		return View{}, err
+	}
+	r, err := decodeRecord(h, item.Value)
+	return View{Record: r}, err
+}
+
+// unfolded returns a session that is dead but has no tombstone yet.
+func (k *Keeper) unfolded(ctx context.Context, h api.ID) (View, error) {
+	r, _, err := k.read(ctx, h)
+	if err != nil {
+		return View{}, err
+	}
+	item, err := k.store.Get(ctx, endKey(h))
+	switch {
+	case err == nil:
+		r.End, err = decodeEnd(item.Value)
+	case errors.Is(err, store.ErrNotFound):
+		r.End, err = k.endOf(ctx, r)
+	}
+	return View{Record: r}, err
+}
+
+// read returns a session's record and its revision.
+func (k *Keeper) read(ctx context.Context, h api.ID) (*Record, store.Rev, error) {
+	item, err := k.store.Get(ctx, liveKey(h))
+	if err != nil {
+		return nil, 0, err
+	}
+	r, err := decodeRecord(h, item.Value)
+	return r, item.Rev, err
+}
+
+// OfAccount returns an account's living sessions, oldest first.
+func (k *Keeper) OfAccount(id api.ID) []Live { return k.table.ofAccount(id, k.now()) }
+
+// Views returns living sessions in full. Those that ended meanwhile are left out.
+func (k *Keeper) Views(ctx context.Context, live []Live) ([]View, error) {
+	views := make([]View, 0, len(live))
+	for i := range live {
+		v, ok, err := k.view(ctx, live[i].Handle)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			views = append(views, v)
+		}
+	}
+	return views, nil
+}
+
+// List returns a page of the living sessions, oldest first: at most limit of
+// those created after the one with the given handle. more says whether there may
+// be further ones.
+func (k *Keeper) List(ctx context.Context, after api.ID, limit int) (views []View, more bool, err error) {
+	r := store.Range{Prefix: liveKeys, Limit: limit}
+	if !after.IsZero() {
+		r.After = liveKey(after)
+	}
+	for {
+		items, err := k.store.List(ctx, r)
+		if err != nil {
+			return nil, false, err
+		}
+		for i := range items {
+			h, ok := handleOf(liveKeys, items[i].Key)
+			if !ok {
+				return nil, false, ErrRecord
+			}
+			record, err := decodeRecord(h, items[i].Value)
+			if err != nil {
+				return nil, false, err
+			}
+			v, ok, err := k.complete(record)
+			if err != nil {
+				return nil, false, err
+			}
+			if !ok {
+				continue
+			}
+			if len(views) == limit {
+				return views, true, nil
+			}
+			views = append(views, v)
+		}
+		if len(items) < r.Limit {
+			return views, false, nil
+		}
+		r.After = items[len(items)-1].Key
+	}
+}
+
+// Sort orders sessions by creation, the oldest first.
+func Sort(live []Live) {
+	slices.SortFunc(live, func(a, b Live) int { return cmp.Compare(string(a.Handle[:]), string(b.Handle[:])) })
+}
+
+// CursorSeconds returns for how long the cursors of a session's listings are good.
+func (k *Keeper) CursorSeconds(ctx context.Context, h api.ID) (int64, error) {
+	r, _, err := k.read(ctx, h)
+	if err != nil {
+		return 0, err
+	}
+	return r.CursorSeconds, nil
+}
+
+// Accuracy returns how many seconds of the last access of a session with the
+// given idle time a crash may lose.
+func (k *Keeper) Accuracy(idleSeconds int64) int64 {
+	return int64(k.table.period(uint32(idleSeconds))) //nolint:gosec // bounded when it was set
+}
+
+// addressFor returns what an address counts by; nil when it counts nowhere.
+func addressFor(a netip.Addr, permanent bool) *addressKey {
+	if permanent || !a.IsValid() {
+		return nil
+	}
+	key := keyOfAddress(a)
+	return &key
+}

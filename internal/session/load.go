@@ -1,0 +1,109 @@
+package session
+
+import (
+	"context"
+	"fmt"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/store"
+)
+
+// Load is the table's first door: it reads all that lives out of a store that
+// nobody writes to meanwhile. progress, if not nil, is told how many sessions
+// were read.
+func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	each := func(prefix string, do func(*store.Item) error) error {
+		if err := walk(ctx, s, prefix, do); err != nil {
+			return fmt.Errorf("load %s: %w", prefix, err)
+		}
+		return nil
+	}
+	if err := each(epochKeys, t.put); err != nil {
+		return err
+	}
+	var pinned []uint32
+	err := each(account.KeyPrefix, func(item *store.Item) error {
+		a, err := account.Decode(*item)
+		if err == nil {
+			pinned = append(pinned, t.introduce(a))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	touched := map[api.ID]uint32{}
+	err = each(touchKeys, func(item *store.Item) error {
+		return readTouches(item.Value, func(h api.ID, at uint32) { touched[h] = max(touched[h], at) })
+	})
+	if err != nil {
+		return err
+	}
+	ended := map[api.ID]bool{}
+	err = each(endKeys, func(item *store.Item) error {
+		h, ok := handleOf(endKeys, item.Key)
+		ended[h] = true
+		return malformed(ok)
+	})
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = each(liveKeys, func(item *store.Item) error {
+		h, ok := handleOf(liveKeys, item.Key)
+		if !ok {
+			return ErrRecord
+		}
+		if ended[h] {
+			return nil
+		}
+		r, err := decodeRecord(h, item.Value)
+		if err != nil {
+			return err
+		}
+		t.upsert(r, touched[h])
+		if n++; progress != nil && n%10_000 == 0 {
+			progress(n)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, slot := range pinned {
+		t.unpin(slot)
+	}
+	t.stale = true
+	t.purgeStale()
+	return nil
+}
+
+func malformed(ok bool) error {
+	if !ok {
+		return ErrRecord
+	}
+	return nil
+}
+
+// walk calls do for every item of a kind, in order.
+func walk(ctx context.Context, s store.Store, prefix string, do func(*store.Item) error) error {
+	r := store.Range{Prefix: prefix, Limit: 1000}
+	for {
+		items, err := s.List(ctx, r)
+		if err != nil {
+			return err
+		}
+		for i := range items {
+			if err := do(&items[i]); err != nil {
+				return err
+			}
+		}
+		if len(items) < r.Limit {
+			return nil
+		}
+		r.After = items[len(items)-1].Key
+	}
+}

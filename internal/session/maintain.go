@@ -1,0 +1,343 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/event"
+	"sessiond/store"
+)
+
+// What the keeper does by itself, in small batches so that nobody waits for it.
+// No rule of a session's life depends on any of it having run.
+const (
+	sweepBatch  = 33   // tombstones in a commit: each is two conditions and three changes
+	sweepPage   = 3300 // sessions looked at before others get a turn
+	touchBlock  = 1000 // last accesses in one value
+	touchBlocks = 16   // of them, before they are folded into their records
+	foldBatch   = 90
+	purgeBatch  = 90
+)
+
+// Run maintains the store until ctx ends; what fails is told to report and tried
+// again. The last uses are written before it returns.
+func (k *Keeper) Run(ctx context.Context, report func(error)) {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			if err := k.flushTouches(last, true); err != nil {
+				report(err)
+			}
+			return
+		case <-second.C:
+			if err := k.maintain(ctx, n); err != nil && ctx.Err() == nil {
+				report(err)
+			}
+		}
+	}
+}
+
+func (k *Keeper) maintain(ctx context.Context, n int) error {
+	errs := []error{k.sweep(ctx), k.foldEnds(ctx)}
+	if n%5 == 0 {
+		errs = append(errs, k.flushTouches(ctx, false), k.accounts.FlushFailures(ctx))
+	}
+	if n%60 == 0 {
+		errs = append(errs, k.foldTouches(ctx, touchBlocks))
+	}
+	if n%600 == 0 {
+		errs = append(errs, k.purge(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Maintain does at once all that Run does in time.
+func (k *Keeper) Maintain(ctx context.Context) error {
+	return errors.Join(k.sweep(ctx), k.foldEnds(ctx), k.flushTouches(ctx, true), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purge(ctx))
+}
+
+// sweep writes the tombstones of sessions that died by themselves or with an
+// epoch.
+func (k *Keeper) sweep(ctx context.Context) error {
+	for ctx.Err() == nil {
+		dead := k.table.takeDead(k.now(), sweepPage)
+		if len(dead) == 0 {
+			return nil
+		}
+		for len(dead) > 0 {
+			n := min(sweepBatch, len(dead))
+			err := k.bury(ctx, dead[:n])
+			if errors.Is(err, store.ErrConflict) {
+				err = k.buryEach(ctx, dead[:n])
+			}
+			if err != nil {
+				k.table.putDead(dead)
+				return fmt.Errorf("write tombstones: %w", err)
+			}
+			dead = dead[n:]
+		}
+	}
+	return ctx.Err()
+}
+
+// buryEach is bury for sessions of which others change some at the same time.
+func (k *Keeper) buryEach(ctx context.Context, handles []api.ID) error {
+	for i := range handles {
+		for range attempts {
+			if err := k.bury(ctx, handles[i:i+1]); err == nil {
+				break
+			} else if !errors.Is(err, store.ErrConflict) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bury replaces dead sessions by their tombstones, in one commit.
+func (k *Keeper) bury(ctx context.Context, handles []api.ID) error {
+	var tx store.Tx
+	for _, h := range handles {
+		r, rev, err := k.read(ctx, h)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := k.store.Get(ctx, endKey(h)); !errors.Is(err, store.ErrNotFound) {
+			if err != nil {
+				return err
+			}
+			continue // foldEnds sees to it
+		}
+		if r.End, err = k.endOf(ctx, r); err != nil {
+			return err
+		}
+		if r.End == (End{}) {
+			continue
+		}
+		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
+		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
+		tx.Delete = append(tx.Delete, liveKey(h))
+		if err := event.Append(&tx, endEvent(r, r.End, event.Actor{SessionHandle: r.End.By})); err != nil {
+			return err
+		}
+	}
+	if len(tx.Put) == 0 {
+		return nil
+	}
+	_, err := k.store.Commit(ctx, tx)
+	return err
+}
+
+// endOf returns the end of a session that nobody ended by its handle: what it
+// died of. It is zero for one that lives.
+func (k *Keeper) endOf(ctx context.Context, r *Record) (End, error) {
+	r.LastAccess = max(r.LastAccess, k.table.lastUse(r.Handle))
+	now, wall, idle := k.now(), int64(r.wall()), r.idleAt()
+	if wall != 0 && wall <= now && (idle == 0 || wall <= idle) {
+		return End{Status: Expired, At: wall, Reason: ReasonLifetime}, nil
+	}
+	if idle != 0 && idle <= now {
+		return End{Status: Expired, At: idle, Reason: ReasonIdle}, nil
+	}
+	a, err := k.accounts.Find(ctx, r.Realm, r.Username)
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
+		return End{Status: Revoked, At: now, Reason: ReasonAccountDisabled}, nil
+	}
+	if err != nil {
+		return End{}, err
+	}
+	if a.ID != r.AccountID || a.Disabled {
+		return End{Status: Revoked, At: now, Reason: ReasonAccountDisabled}, nil
+	}
+	if r.Epochs.Account != a.Epoch.For(r.Permanent) {
+		return endOfEpoch(a, now), nil
+	}
+	server, realm, err := k.generations(ctx, r.Realm)
+	if err != nil {
+		return End{}, err
+	}
+	if r.Epochs.Server != server.of(r.Permanent) || r.Epochs.Realm != realm.of(r.Permanent) {
+		return End{Status: Revoked, At: now, Reason: ReasonMassLogout}, nil
+	}
+	return End{}, nil
+}
+
+func endOfEpoch(a *account.Account, now int64) End {
+	end := End{Status: Revoked, At: now, Reason: a.Epoch.Why.Reason, By: a.Epoch.Why.By}
+	if !a.Epoch.Why.At.IsZero() {
+		end.At = a.Epoch.Why.At.Unix()
+	}
+	return end
+}
+
+// foldEnds turns the ends that were appended into tombstones, in the order of
+// their handles.
+func (k *Keeper) foldEnds(ctx context.Context) error {
+	r := store.Range{Prefix: endKeys, Limit: sweepBatch}
+	for {
+		items, err := k.store.List(ctx, r)
+		if err != nil || len(items) == 0 {
+			return err
+		}
+		err = k.foldPage(ctx, items)
+		if err != nil && !errors.Is(err, store.ErrConflict) {
+			return fmt.Errorf("fold ends: %w", err)
+		}
+		if len(items) < r.Limit {
+			return nil
+		}
+		r.After = items[len(items)-1].Key
+	}
+}
+
+func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
+	var tx store.Tx
+	for i := range items {
+		h, ok := handleOf(endKeys, items[i].Key)
+		if !ok {
+			return ErrRecord
+		}
+		r, rev, err := k.read(ctx, h)
+		if err != nil {
+			return err
+		}
+		if r.End, err = decodeEnd(items[i].Value); err != nil {
+			return err
+		}
+		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h), Rev: items[i].Rev})
+		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
+		tx.Delete = append(tx.Delete, liveKey(h), endKey(h))
+	}
+	_, err := k.store.Commit(ctx, tx)
+	return err
+}
+
+// flushTouches writes the last uses that wait, many in one value.
+func (k *Keeper) flushTouches(ctx context.Context, all bool) error {
+	for block := range slices.Chunk(k.table.takeTouched(all), touchBlock) {
+		id, err := k.newHandle()
+		if err != nil {
+			return err
+		}
+		value := make([]byte, 0, len(block)*touchLen)
+		for _, use := range block {
+			value = appendTouch(value, use.handle, use.at)
+		}
+		if _, err := k.store.Commit(ctx, store.Tx{Put: []store.Put{{Key: touchKeys + string(id[:]), Value: value}}}); err != nil {
+			return fmt.Errorf("write last accesses: %w", err)
+		}
+		k.table.written(block)
+	}
+	return nil
+}
+
+// foldTouches writes the last uses into their records and drops the blocks, once
+// there are enough of them.
+func (k *Keeper) foldTouches(ctx context.Context, enough int) error {
+	for {
+		blocks, err := k.store.List(ctx, store.Range{Prefix: touchKeys, Limit: foldBatch})
+		if err != nil || len(blocks) < enough {
+			return err
+		}
+		uses := map[api.ID]int64{}
+		drop := store.Tx{}
+		for i := range blocks {
+			if err := readTouches(blocks[i].Value, func(h api.ID, at uint32) { uses[h] = max(uses[h], int64(at)) }); err != nil {
+				return err
+			}
+			drop.Delete = append(drop.Delete, blocks[i].Key)
+		}
+		handles := slices.SortedFunc(maps.Keys(uses), func(a, b api.ID) int { return cmp.Compare(string(a[:]), string(b[:])) })
+		for batch := range slices.Chunk(handles, foldBatch) {
+			if err := k.foldUses(ctx, batch, uses); err != nil {
+				return fmt.Errorf("fold last accesses: %w", err)
+			}
+		}
+		if _, err := k.store.Commit(ctx, drop); err != nil {
+			return err
+		}
+		if len(blocks) < foldBatch {
+			return nil
+		}
+	}
+}
+
+func (k *Keeper) foldUses(ctx context.Context, handles []api.ID, uses map[api.ID]int64) error {
+	for range attempts {
+		var tx store.Tx
+		for _, h := range handles {
+			r, rev, err := k.read(ctx, h)
+			if errors.Is(err, store.ErrNotFound) || (err == nil && r.LastAccess >= uses[h]) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			r.LastAccess = uses[h]
+			tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev})
+			tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
+		}
+		if len(tx.Put) == 0 {
+			return nil
+		}
+		if _, err := k.store.Commit(ctx, tx); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+	return store.ErrConflict // the blocks stay, for the next time
+}
+
+// purge forgets tombstones and events that are older than the retention.
+func (k *Keeper) purge(ctx context.Context) error {
+	retention := k.config.Get().Defaults.Retention()
+	if retention == 0 {
+		return nil
+	}
+	before := k.clock.Now().Add(-retention)
+	var tx store.Tx
+	flush := func(atLeast int) error {
+		if len(tx.Delete) < atLeast {
+			return nil
+		}
+		_, err := k.store.Commit(ctx, tx)
+		tx = store.Tx{}
+		return err
+	}
+	err := walk(ctx, k.store, pastKeys, func(item *store.Item) error {
+		h, ok := handleOf(pastKeys, item.Key)
+		if !ok {
+			return ErrRecord
+		}
+		r, err := decodeRecord(h, item.Value)
+		if err != nil {
+			return err
+		}
+		if r.End.At < before.Unix() {
+			tx.Delete = append(tx.Delete, item.Key)
+		}
+		return flush(purgeBatch)
+	})
+	if err == nil {
+		err = flush(1)
+	}
+	if err != nil {
+		return fmt.Errorf("purge tombstones: %w", err)
+	}
+	return event.Purge(ctx, k.store, before)
+}
+
+func timeOf(unix int64) time.Time { return time.Unix(unix, 0).UTC() }

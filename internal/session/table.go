@@ -1,0 +1,338 @@
+package session
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/config"
+)
+
+// Table is the live table: all that the path of a request needs to know about
+// living sessions, in memory. It is a projection of the store with two doors,
+// Load and Apply; nothing else writes what it holds of a session.
+//
+// Beside what is projected stands a small overlay, columns of the same entries
+// that are written atomically: the time of the last touch, and the mark of a
+// session whose end is under way. Readers see both.
+//
+// Locks, in the order in which they are taken: mu (lists, counts, expiry, and
+// every change), a shard (its index and what validate reads of its entries), an
+// account's stripe (what validate reads of the account). Readers of a token
+// take no mu. No lock is held over I/O.
+type Table struct {
+	shards   [256]shard
+	stripes  [64]sync.RWMutex
+	entries  slab // of entry
+	accounts slab // of accountSlot
+	texts    texts
+	server   generation
+	realms   atomic.Pointer[[]*realm]
+	settings interner
+	accuracy atomic.Int64 // seconds between two writes of one last access
+
+	touched touchQueue
+
+	mu        sync.Mutex
+	byAccount map[api.ID]uint32
+	byAddress map[addressKey]uint32
+	addresses slab // of addressSlot
+	limits    limiter
+	expiry    expiry
+	dead      []api.ID // waiting for their tombstones
+	live      int      // entries
+	stale     bool     // an epoch of the server or a realm rose: see purgeStale
+}
+
+// An entry is one living session, in two cache lines. It holds no pointers.
+type entry struct {
+	handle    api.ID // zero: free
+	hash      hash
+	account   uint32 // slot of the account
+	server    uint32 // epochs of the session's creation
+	realm     uint32
+	epoch     uint32
+	created   uint32 // Unix seconds, here and below
+	authentic uint32
+	maxAt     uint32 // the lifetime's wall; 0 none
+	idle      uint32 // seconds; 0 none
+	settings  uint32 // number in the interner
+	flags     uint32 // permanent, rememberMe and the methods; with the shard's lock
+
+	touched uint32 // overlay, atomic: last use
+	overlay uint32 // overlay, atomic: dying, dirty
+	flushed uint32 // overlay, atomic: last use as the store has it
+
+	queued  uint32 // with mu, from here on: deadline under which expiry holds it; 0 none
+	state   uint32 // counted, swept
+	accPrev uint32
+	accNext uint32
+	adrPrev uint32
+	adrNext uint32
+	address uint32 // number of the address slot; 0 none
+}
+
+const (
+	isPermanent uint32 = 1 << iota
+	isRememberMe
+	methodsShift = 8
+
+	isDying uint32 = 1 << 0 // overlay: an end is under way or could not be written
+	isDirty uint32 = 1 << 1 // overlay: waits in the touch queue
+
+	isCounted uint32 = 1 << 0 // state: takes a place in the limits
+	isSwept   uint32 = 1 << 1 // state: waits for its tombstone
+)
+
+// An accountSlot is an account that has living sessions, or one being created.
+type accountSlot struct {
+	id    api.ID
+	rev   uint64
+	known text   // the members that validate answers about it, rendered
+	name  text   // user name as shown
+	realm uint32 // number
+	temp  uint32 // epochs
+	all   uint32
+	perms account.Permissions // of its own roles
+	gone  bool                // dropped or disabled
+
+	sessions int32 // with mu: entries linked
+	count    int32 // with mu: places taken
+	pins     int32 // with mu: who needs the slot though it has no sessions
+	head     uint32
+}
+
+// realm is a realm's part in every decision about its accounts.
+type realm struct {
+	name       string
+	generation *generation
+	roles      []byte              // rendered JSON array
+	perms      account.Permissions // of the realm's roles
+	mask       account.Permissions // what its accounts may hold at all
+}
+
+// generation is the present epochs of the server or a realm.
+type generation struct{ temp, all atomic.Uint32 }
+
+func (g *generation) of(flags uint32) uint32 {
+	if flags&isPermanent != 0 {
+		return g.all.Load()
+	}
+	return g.temp.Load()
+}
+
+func (s *accountSlot) epoch(flags uint32) uint32 {
+	if flags&isPermanent != 0 {
+		return s.all
+	}
+	return s.temp
+}
+
+// Live is what the table says of one living session.
+type Live struct {
+	Handle        api.ID
+	AccountID     api.ID
+	Permanent     bool
+	RememberMe    bool
+	Methods       Methods
+	Permissions   account.Permissions
+	Created       int64 // Unix seconds
+	Authenticated int64
+	LastAccess    int64
+	IdleAt        int64 // when it will idle out; 0 never
+	MaxAt         int64 // the lifetime's wall; 0 none
+	Settings      *config.Settings
+}
+
+// NewTable returns an empty table.
+func NewTable() *Table {
+	t := &Table{byAccount: map[api.ID]uint32{}, byAddress: map[addressKey]uint32{}}
+	t.entries.init(unsafe.Sizeof(entry{}))
+	t.accounts.init(unsafe.Sizeof(accountSlot{}))
+	t.addresses.init(unsafe.Sizeof(addressSlot{}))
+	t.texts.init()
+	t.settings.init()
+	t.limits.reserved = map[api.ID]place{}
+	t.realms.Store(&[]*realm{})
+	t.accuracy.Store(60)
+	return t
+}
+
+func (t *Table) entry(n uint32) *entry         { return (*entry)(t.entries.at(n)) }
+func (t *Table) account(n uint32) *accountSlot { return (*accountSlot)(t.accounts.at(n)) }
+func (t *Table) stripe(account uint32) *sync.RWMutex {
+	return &t.stripes[account%uint32(len(t.stripes))]
+}
+
+// shardOf returns a handle's shard and the tag under which that indexes it.
+// Both come from the handle's random bits.
+func (t *Table) shardOf(h *api.ID) (*shard, uint32) {
+	tag := uint32(h[12])<<24 | uint32(h[13])<<16 | uint32(h[14])<<8 | uint32(h[15])
+	return &t.shards[h[11]], tag
+}
+
+// A proof selects a session and shows, or not, that the asker holds its token.
+type proof struct {
+	handle api.ID
+	hash   *hash // nil: look by handle
+	who    bool  // append what is known of the account
+	touch  bool
+	now    int64
+}
+
+// look returns the living session that p selects. With who, it appends to dst
+// the account's members as validate answers them, each with a comma before it.
+func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
+	s, tag := t.shardOf(&p.handle)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := s.find(tag, &p.handle, t)
+	if n == 0 {
+		return Live{}, dst, false
+	}
+	e := t.entry(n)
+	if p.hash != nil && !e.hash.is(p.hash) {
+		return Live{}, dst, false
+	}
+	if atomic.LoadUint32(&e.overlay)&isDying != 0 {
+		return Live{}, dst, false
+	}
+	touched := atomic.LoadUint32(&e.touched)
+	if d := e.deadline(touched); d != 0 && p.now >= int64(d) {
+		return Live{}, dst, false
+	}
+	stripe := t.stripe(e.account)
+	stripe.RLock()
+	defer stripe.RUnlock()
+	slot := t.account(e.account)
+	r := (*t.realms.Load())[slot.realm]
+	if !e.current(slot, r, &t.server) {
+		return Live{}, dst, false
+	}
+	if p.touch && p.now > int64(touched) {
+		t.touch(e, uint32(p.now)) //nolint:gosec // until 2106
+		touched = uint32(p.now)   //nolint:gosec // until 2106
+	}
+	if p.who {
+		dst = append(dst, t.texts.bytes(slot.known)...)
+		dst = append(dst, `,"realmRoles":`...)
+		dst = append(dst, r.roles...)
+	}
+	live := Live{
+		Handle: e.handle, AccountID: slot.id,
+		Permanent: e.flags&isPermanent != 0, RememberMe: e.flags&isRememberMe != 0, Methods: Methods(e.flags >> methodsShift), //nolint:gosec // 8 bits
+		Permissions: (slot.perms | r.perms) & r.mask,
+		Created:     int64(e.created), Authenticated: int64(e.authentic), LastAccess: int64(touched), MaxAt: int64(e.maxAt),
+		Settings: t.settings.get(e.settings),
+	}
+	if e.idle != 0 {
+		live.IdleAt = int64(touched) + int64(e.idle)
+	}
+	return live, dst, true
+}
+
+// deadline returns the second from which on the session is dead by itself; 0 is
+// never. It is the one place where that is computed.
+func (e *entry) deadline(touched uint32) uint32 {
+	d := e.maxAt
+	if e.idle != 0 {
+		if idleAt := touched + e.idle; d == 0 || idleAt < d {
+			d = idleAt
+		}
+	}
+	return d
+}
+
+// current reports whether the epochs of the session's creation are in force.
+func (e *entry) current(slot *accountSlot, r *realm, server *generation) bool {
+	return !slot.gone && e.epoch == slot.epoch(e.flags) && e.realm == r.generation.of(e.flags) && e.server == server.of(e.flags)
+}
+
+// dying marks a session whose end is under way: it is dead from now on, whatever
+// becomes of the commit. It reports whether there was such a session to mark.
+func (t *Table) dying(h api.ID) bool {
+	s, tag := t.shardOf(&h)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := s.find(tag, &h, t)
+	if n == 0 {
+		return false
+	}
+	atomic.OrUint32(&t.entry(n).overlay, isDying)
+	return true
+}
+
+// ofAccount returns the handles of an account's living sessions, oldest first.
+func (t *Table) ofAccount(id api.ID, now int64) []Live {
+	var handles []api.ID
+	t.mu.Lock()
+	if n := t.byAccount[id]; n != 0 {
+		for e := t.account(n).head; e != 0; e = t.entry(e).accNext {
+			handles = append(handles, t.entry(e).handle)
+		}
+	}
+	t.mu.Unlock()
+	return t.lookAll(handles, now)
+}
+
+// lookAll returns those of the handles' sessions that live, oldest first.
+func (t *Table) lookAll(handles []api.ID, now int64) []Live {
+	live := make([]Live, 0, len(handles))
+	for _, h := range handles {
+		if l, _, ok := t.look(proof{handle: h, now: now}, nil); ok {
+			live = append(live, l)
+		}
+	}
+	Sort(live)
+	return live
+}
+
+// Count returns how many sessions live.
+func (t *Table) Count(now int64) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.expire(now)
+	t.purgeStale()
+	return t.limits.total - int64(len(t.limits.reserved))
+}
+
+// Len returns how many sessions the table holds, the dead that wait for their
+// tombstones included.
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.live
+}
+
+// name returns the realm and user name of a living session's account.
+func (t *Table) name(h api.ID) (realm, username string) {
+	s, tag := t.shardOf(&h)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := s.find(tag, &h, t)
+	if n == 0 {
+		return "", ""
+	}
+	e := t.entry(n)
+	stripe := t.stripe(e.account)
+	stripe.RLock()
+	defer stripe.RUnlock()
+	slot := t.account(e.account)
+	return (*t.realms.Load())[slot.realm].name, string(t.texts.bytes(slot.name))
+}
+
+// addressKey is what the limit per address counts by: an IPv4 address, or an
+// IPv6 /64, in 16 bytes.
+type addressKey [16]byte
+
+func keyOfAddress(a netip.Addr) addressKey {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		p, _ := a.Prefix(64)
+		a = p.Addr()
+	}
+	return a.As16()
+}
