@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -195,7 +196,7 @@ func TestPointersAreCut(t *testing.T) {
 	} {
 		_, err := decode([]byte(body))
 		e, ok := errors.AsType[*api.Error](err)
-		if !ok || e.Data.Pointer == "" || len(e.Data.Pointer) > api.MaxPointer || strings.ToValidUTF8(e.Data.Pointer, "") != e.Data.Pointer {
+		if !ok || e.Data.Pointer == "" || len(e.Data.Pointer) > api.MaxPointer || !utf8.ValidString(e.Data.Pointer) || strings.Contains(e.Data.Pointer, "?") {
 			t.Errorf("%.40s…: %v", body, err)
 		}
 	}
