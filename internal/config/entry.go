@@ -238,7 +238,10 @@ func readObject[T any](r *reader, at string, n *wireNode, rows []entry[T], into 
 		here := at + "/" + escape(m.Name)
 		i := slices.IndexFunc(rows, func(e entry[T]) bool { return e.name == m.Name })
 		if i < 0 {
-			r.faultName(here, m, unknownMember(m.Name, at, notes(rows)))
+			if _, twice := seen[m.Name]; !twice {
+				r.faultName(here, m, unknownMember(m.Name, at, notes(rows)))
+			}
+			seen[m.Name] = m.Name
 			continue
 		}
 		row := rows[i]

@@ -201,17 +201,20 @@ func TestFaults(t *testing.T) {
 			`services.json:2:41: /jsonActionApiDefaults/largestIdleConnectionTimeoutSeconds: must not be less than the idle times that sessions have without asking, of which 0 is the longest`,
 			`services.json:3:37: /jsonActionApiDefaults/largestMaxSessionTimeoutSeconds: must not be less than maxSessionTimeoutSeconds, of which 0 is the longest`,
 		}},
-		{"an unknown profile", `{"profile": "fairkom"}`, []string{
+		{"an unknown profile", `{"profile": "fairkom", "lgo": {}}`, []string{
 			`services.json:1:13: /profile: must be faircom, fusion, am, clerk or web; did you mean faircom?`,
+			`services.json:1:24: /lgo: is no member of services.json here; did you mean log?`,
 		}},
 		{"numbers that are no integers", `{"maxConnections": 1e3, "maxRequestBytes": 2048.0, "maxRequestMembers": 99999999999999999999}`, []string{
 			`services.json:1:20: /maxConnections: must be an integer between 1 and 1000000`,
 			`services.json:1:44: /maxRequestBytes: must be an integer between 1024 and 67108864`,
 			`services.json:1:73: /maxRequestMembers: must be an integer between 16 and 1000000`,
 		}},
-		{"names that forge lines", `{"a\nservices.json:1:1: /b": 1, "~/": 1}`, []string{
+		{"names that forge lines", `{"a\nservices.json:1:1: /b": 1, "~/": 1, "` + strings.Repeat("~", 300) + `": 1, "` + strings.Repeat("~", 300) + `": 1}`, []string{
 			`services.json:1:2: /a` + "\ufffd" + `services.json:1:1: ~1b: is no member of services.json here; remove it, or see the reference for the names that are`,
 			`services.json:1:33: /~0~1: is no member of services.json here; remove it, or see the reference for the names that are`,
+			`services.json:1:42: /` + strings.Repeat("~0", 99) + `~…: is no member of services.json here; remove it, or see the reference for the names that are`,
+			`services.json:1:349: /` + strings.Repeat("~0", 99) + `: the member stands twice in its object; remove one of the two`,
 		}},
 		{"no object", `[]`, []string{`services.json:1:1: must be an object, in { }`}},
 		{"an empty file", " \n", []string{`services.json:2:1: the file is empty; without any file the built-in configuration is used`}},
@@ -350,6 +353,20 @@ func TestDefaults(t *testing.T) {
 	}
 	if d.Retention() != 4*7*24*time.Hour || d.DefaultAPI != api.Hub || len(shipped.Warnings) != 0 {
 		t.Errorf("defaults: %+v, warnings %v", d, shipped.Warnings)
+	}
+}
+
+func TestNativeRealmIsAlwaysThere(t *testing.T) {
+	for _, realms := range []string{`[]`, `[{"name": "crew", "type": "trusted"}]`, `[{"name": "crew", "type": "trusted"}, {"name": "native", "type": "native"}]`} {
+		found := 0
+		for _, realm := range parse(t, `{"realms": `+realms+`}`).Realms {
+			if realm.Name == config.Native && realm.Type == config.Native {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Errorf("%s: native is there %d times", realms, found)
+		}
 	}
 }
 
