@@ -25,10 +25,11 @@
 //	format byte | revision, 8 bytes | payload | CRC-32C of key, format, revision and payload, 4 bytes
 //
 // big-endian, under the key's slash and rest in the bucket of its kind. The
-// bucket "meta" holds one such value, "/state": the store's revision and the
-// head of the log, written in every transaction. bbolt itself would not notice a
-// flipped bit in a value and may crash on one in a page, so reading checks the
-// CRC, and opening walks all pages before bbolt sees them.
+// bucket "meta" holds one such value, "/state", written in every transaction:
+// the store's revision, the head of the log, and how many values there are, with
+// the sum of their CRCs. bbolt itself would not notice a flipped bit in a value,
+// may lose values to one in a page, or crash. So reading checks the CRC, and
+// opening walks all pages, and counts, before bbolt sees them.
 package bolt
 
 import (

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,11 +50,42 @@ func prepare(ctx context.Context, f *os.File, path string, wait time.Duration) e
 	if _, err := io.CopyBuffer(discard{}, io.NewSectionReader(f, 0, 1<<62), make([]byte, 1<<20)); err != nil {
 		return fmt.Errorf("bolt: reading the store: %w", err)
 	}
+	_, err := take(ctx, f, func(string, []byte, []byte) error { return nil })
+	return err
+}
+
+// take walks all pages of f, shows each value to v, and checks that none is
+// missing.
+func take(ctx context.Context, f *os.File, v visit) (state, error) {
 	t, err := readTree(f)
 	if err != nil {
-		return err
+		return state{}, err
 	}
-	return t.walk(ctx, nil)
+	var st *state
+	var found census
+	err = t.walk(ctx, func(kind string, name, value []byte) error {
+		switch {
+		case kind != metaKind:
+			found.add(value)
+		case bytes.Equal(name, stateName):
+			read, err := decodeState(value)
+			if err != nil {
+				return err
+			}
+			st = &read
+		}
+		return v(kind, name, value)
+	})
+	switch {
+	case err != nil:
+		return state{}, err
+	case st == nil:
+		return state{}, damaged(metaKind, stateName, "missing")
+	case st.held != found:
+		return *st, corrupt("values are missing or not the last: there are %d, with the sum %x; there should be %d, with %x",
+			found.count, found.sum, st.held.count, st.held.sum)
+	}
+	return *st, nil
 }
 
 // discard has no ReadFrom, so that io.CopyBuffer uses its buffer.

@@ -96,7 +96,7 @@ func readMeta(f io.ReaderAt, at int64) *tree {
 type visit func(kind string, name, value []byte) error
 
 // walk reads all pages in use, checks that they hold together, and shows each
-// value to v, if not nil. It reads the file, not mapped memory, and fears
+// value to v. It reads the file, not mapped memory, and fears
 // nothing that may stand there.
 func (t *tree) walk(ctx context.Context, v visit) error {
 	if t.freelist != noFreelist {
@@ -115,9 +115,6 @@ func (t *tree) walk(ctx context.Context, v visit) error {
 		each := func(e element) error {
 			if e.flags != 0 {
 				return corrupt("kind %s, key %q: not a value", kind, kind+string(e.key))
-			}
-			if v == nil {
-				return nil
 			}
 			return v(kind, e.key, e.value)
 		}

@@ -135,6 +135,9 @@ func (q *queue) move(batch []*request, list *[]*request, most int) []*request {
 // sleeps: the shortest sleep takes longer than a commit.
 func (q *queue) linger(want int) {
 	const patience = 64 // yields without a newcomer
+	if want <= 1 {
+		return // the next to come wakes the writer
+	}
 	seen := int64(0)
 	for left := patience; left > 0; left-- {
 		n := q.waiting.Load()

@@ -41,8 +41,7 @@ func Verify(ctx context.Context, path string, report func(stage string, n uint64
 		return Summary{}, errors.Join(err, f.Close())
 	}
 	sum := Summary{Kinds: map[string]uint64{}}
-	newest, err := sum.values(ctx, f, report)
-	if err != nil {
+	if err := sum.values(ctx, f, report); err != nil {
 		return sum, errors.Join(err, f.Close())
 	}
 	db, err := openDB(f, &bbolt.Options{ReadOnly: true, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
@@ -51,17 +50,14 @@ func Verify(ctx context.Context, path string, report func(stage string, n uint64
 	}
 	// Never written to: it has no queue and no writer.
 	s := &Store{db: db, file: f}
-	return sum, errors.Join(sum.structure(s, newest, report), sum.log(ctx, s, report), db.Close())
+	return sum, errors.Join(structure(s, report), sum.log(ctx, s, report), db.Close())
 }
 
-// values walks the pages and checks each value. It returns the newest revision.
-func (sum *Summary) values(ctx context.Context, f *os.File, report func(string, uint64)) (newest store.Rev, err error) {
-	t, err := readTree(f)
-	if err != nil {
-		return 0, err
-	}
+// values walks the pages and checks each value, and that none is missing.
+func (sum *Summary) values(ctx context.Context, f *os.File, report func(string, uint64)) error {
 	var n uint64
-	err = t.walk(ctx, func(kind string, name, value []byte) error {
+	var newest store.Rev
+	st, err := take(ctx, f, func(kind string, name, value []byte) error {
 		rev, _, err := unseal(kind, name, value)
 		if err != nil {
 			return err
@@ -77,19 +73,23 @@ func (sum *Summary) values(ctx context.Context, f *os.File, report func(string, 
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	report("values", n)
+	if newest > st.rev {
+		return corrupt("a value has revision %d, beyond the store's %d", newest, st.rev)
+	}
+	sum.Rev, sum.Head = st.rev, st.head
 	info, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("bolt: %w", err)
 	}
 	sum.Size = info.Size()
-	return newest, nil
+	return nil
 }
 
 // structure has bbolt check its file, which is safe only after values.
-func (sum *Summary) structure(s *Store, newest store.Rev, report func(string, uint64)) error {
+func structure(s *Store, report func(string, uint64)) error {
 	return s.read(func(tx *bbolt.Tx) error {
 		var found error
 		for err := range tx.Check() { // to its end, or it would never end
@@ -99,14 +99,6 @@ func (sum *Summary) structure(s *Store, newest store.Rev, report func(string, ui
 			return fmt.Errorf("%w: %w", store.ErrCorrupt, found)
 		}
 		report("pages", uint64(tx.Size()/int64(s.db.Info().PageSize))) //nolint:gosec // a size
-		st, err := readState(tx)
-		if err != nil {
-			return err
-		}
-		sum.Rev, sum.Head = st.rev, st.head
-		if newest > st.rev {
-			return corrupt("a value has revision %d, beyond the store's %d", newest, st.rev)
-		}
 		return nil
 	})
 }

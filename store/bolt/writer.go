@@ -311,9 +311,11 @@ func (w *writer) delete(tx *bbolt.Tx, key string) error {
 		return nil
 	}
 	w.name = append(w.name[:0], key[len(kind):]...)
-	if k, _ := b.cursor.Seek(w.name); string(k) != string(w.name) {
+	k, v := b.cursor.Seek(w.name)
+	if string(k) != string(w.name) {
 		return nil
 	}
+	w.next.held.remove(v)
 	w.deleted = append(w.deleted, key)
 	return b.b.Delete(w.name)
 }
@@ -343,7 +345,11 @@ func (w *writer) put(tx *bbolt.Tx, kind, name string, start int) error {
 		b.open(made)
 	}
 	w.name = append(w.name[:0], name...)
+	if k, v := b.cursor.Seek(w.name); string(k) == string(w.name) {
+		w.next.held.remove(v)
+	}
 	w.values = seal(w.values, start, kind, w.name, w.next.rev)
-	end := len(w.values)
-	return b.b.Put(w.name, w.values[start:end:end])
+	value := w.values[start:len(w.values):len(w.values)]
+	w.next.held.add(value)
+	return b.b.Put(w.name, value)
 }

@@ -90,8 +90,18 @@ func (s *suite) logPurge() {
 		s.Fatal(err)
 	}
 	s.equal("next position", next[0].Seq, head.Seq+1)
-	// The last entry gone as well: positions still go on.
-	s.commit(store.Tx{Delete: []string{store.LogKey(next[0].Seq)}})
+	// All of it gone: positions still go on.
+	rest, err := store.ReadLog(s.ctx, s.s, kept.Seq, 0)
+	if err != nil {
+		s.Fatal(err)
+	}
+	last = rest[len(rest)-1]
+	tx = store.Tx{Put: []store.Put{{Key: store.AnchorKey, Value: store.Head{Seq: last.Seq, Hash: last.Hash}.Encode()}}}
+	for _, e := range rest {
+		tx.Delete = append(tx.Delete, store.LogKey(e.Seq))
+	}
+	s.commit(tx)
+	s.equal("what is left", len(s.list(store.Range{Prefix: "log/"})), 0)
 	s.commit(store.Tx{Append: [][]byte{[]byte("and on")}})
 	next, err = store.ReadLogBack(s.ctx, s.s, 0, 1)
 	if err != nil {
