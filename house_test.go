@@ -21,15 +21,15 @@ import (
 // tests. Arrows point one way: main → httpd, cli, actions → dispatch → session →
 // account → event → store.
 var mayImport = map[string][]string{
-	"main":             {"actions", "dispatch", "store", "store/bolt", "store/mem", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/httpd", "internal/logging", "internal/session", "internal/wire"},
+	"main":             {"actions", "dispatch", "store", "store/bolt", "store/mem", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/httpd", "internal/logging", "internal/session"},
 	"actions":          {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/session", "store"},
-	"dispatch":         {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/logging", "internal/session", "internal/wire", "store"},
-	"internal/account": {"internal/api", "internal/clock", "internal/config", "internal/event", "internal/wire", "store"},
+	"dispatch":         {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/session", "internal/wire", "store"},
+	"internal/account": {"internal/api", "internal/clock", "internal/event", "internal/wire", "store"},
 	"internal/api":     {},
 	"internal/cli":     {"internal/api", "internal/config", "internal/wire"},
 	"internal/clock":   {},
 	"internal/config":  {"internal/api", "internal/wire"},
-	"internal/event":   {"internal/api", "internal/clock", "internal/wire", "store"},
+	"internal/event":   {"internal/api", "internal/wire", "store"},
 	"internal/httpd":   {"internal/api", "internal/config", "internal/logging"},
 	"internal/logging": {"internal/api"},
 	"internal/session": {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/wire", "store"},
@@ -154,7 +154,7 @@ func TestHouseRulesBite(t *testing.T) {
 		{"third parties", "actions/a.go", `package actions`, "pgregory.net/rapid: no test imports it"},
 		{"package comment", "actions/a.go", `package actions`, "actions: 0 package comments, want 1"},
 		{"package comment", "actions/a.go", "// Actions are.\npackage actions", `actions: the comment begins "Actions are.", want "Package actions "`},
-		{"package comment", "main.go", "// Package main is.\npackage main", `main: the comment begins "Package main is.", want "Sessiond "`},
+		{"package comment", "main.go", "// Package main is.\npackage main", `main: the comment begins "Package main is.", want "Command sessiond "`},
 		{"globals", "actions/a.go", "package actions\nvar cache = map[string]int{}", "actions/a.go: the variable actions.cache is not in globals"},
 		{"globals", "actions/a.go", "package actions\nvar Errors []string", "actions/a.go: the variable actions.Errors is not in globals"},
 		{"globals", "actions/a.go", "package actions\nvar errA = f()\nfunc F() { errA.x[1]++ }", "actions/a.go: changes the variable actions.errA"},
@@ -259,7 +259,7 @@ func (h *house) packageComments() (faults []string) {
 		}
 		want := "Package " + path.Base(name) + " "
 		if name == "main" {
-			want = "Sessiond "
+			want = "Command sessiond "
 		}
 		if first, _, _ := strings.Cut(p.comments[0], "\n"); !strings.HasPrefix(first, want) {
 			faults = append(faults, fmt.Sprintf("%s: the comment begins %q, want %q", name, first, want))
