@@ -84,7 +84,7 @@ type Range struct {
 type Change struct {
 	Rev     Rev
 	Put     []Item   // with the revision of this commit
-	Delete  []string // keys that are gone now
+	Delete  []string // keys that were there and are gone now
 	Entries []Entry  // appended to the log, with their positions
 }
 
