@@ -1,0 +1,379 @@
+// Command sessiond is a session and API-key server.
+//
+// This file is the wiring: assemble puts the domain together over a store, serve
+// adds the doors and keeps it running. What is said on the command line, package
+// cli reads.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"sessiond/actions"
+	"sessiond/dispatch"
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/cli"
+	"sessiond/internal/clock"
+	"sessiond/internal/config"
+	"sessiond/internal/event"
+	"sessiond/internal/httpd"
+	"sessiond/internal/logging"
+	"sessiond/internal/session"
+	"sessiond/store"
+	"sessiond/store/bolt"
+	"sessiond/store/mem"
+)
+
+// version is set when the program is built.
+var version = "devel"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &cli.Program{Version: version, Serve: serve, Actions: describeActions}
+	return p.Run(ctx, args, stdin, stdout, stderr)
+}
+
+// describeActions returns the catalogue, which needs no server.
+func describeActions() []dispatch.Description {
+	return dispatch.Describe(actions.Table(actions.Deps{}))
+}
+
+// parts are what a server is assembled from.
+type parts struct {
+	Store  store.Store
+	Config *config.Holder
+	Clock  clock.Clock
+	Log    *logging.Logger
+	Hasher *account.Hasher
+	Random io.Reader // nil: crypto/rand
+	Host   actions.Host
+
+	PasswordChanged func(realm, username string)
+}
+
+// server is the domain over a store, without its doors.
+type server struct {
+	accounts   *account.Directory
+	sessions   *session.Keeper
+	dispatcher *dispatch.Dispatcher
+}
+
+// assemble loads the live table and puts the server together around it.
+func assemble(ctx context.Context, p parts) (*server, error) {
+	s := &server{accounts: account.New(account.Deps{Store: p.Store, Clock: p.Clock, Hasher: p.Hasher, Rand: p.Random})}
+	var err error
+	s.sessions, err = session.Open(ctx, session.Deps{
+		Store: p.Store, Accounts: s.accounts, Clock: p.Clock, Config: p.Config, Random: p.Random,
+		Failed: func(err error) { p.Log.Error("a committed session cannot be read", logging.Err(err)) },
+	}, func(n int) { p.Log.Info("loading sessions", logging.Int("loaded", n)) })
+	if err != nil {
+		return nil, fmt.Errorf("load the sessions: %w", err)
+	}
+	s.dispatcher, err = dispatch.New(dispatch.Deps{Sessions: s.sessions, Config: p.Config, Clock: p.Clock, Log: p.Log}, actions.Table(actions.Deps{
+		Sessions: s.sessions, Accounts: s.accounts, Events: actions.ReadEvents(p.Store), Clock: p.Clock, Host: p.Host, PasswordChanged: p.PasswordChanged,
+	}))
+	return s, err
+}
+
+// serve runs a server until ctx ends.
+func serve(ctx context.Context, o cli.ServeOptions) (err error) {
+	tune()
+	system := clock.NewSystem()
+	log := logging.New(o.Log, o.Config.Log.Level, o.Config.Log.Format, system.Now)
+	for _, w := range o.Config.Warnings {
+		log.Warn("services.json", logging.Str("warning", w))
+	}
+	st, err := open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	hasher := account.NewHasher(0, 0)
+	defer hasher.Close()
+	holder := config.NewHolder(o.Config)
+	host, err := hostOf(ctx, st, o.Config)
+	if err != nil {
+		return err
+	}
+	first := firstAdmin{dir: o.Dir, out: o.Out, terminal: o.Terminal, log: log, memory: o.Config.Storage.Type == "memory"}
+	s, err := assemble(ctx, parts{
+		Store: st, Config: holder, Clock: system, Log: log, Hasher: hasher, Host: host, PasswordChanged: first.forget,
+	})
+	if err != nil {
+		return err
+	}
+	defer s.sessions.Close()
+
+	door := httpd.New(httpd.Options{Holder: holder, Log: log, Ready: readiness(st)}, s.dispatcher)
+	if err := door.Listen(ctx, o.Config.Listeners); err != nil {
+		return err
+	}
+	if err := first.create(ctx, s.accounts, o.Password, urlOf(o.Config, door)); err != nil {
+		return errors.Join(err, door.Shutdown(ctx))
+	}
+	for _, address := range door.Addrs() {
+		log.Info("listening", logging.Str("address", address.String()), logging.Str("version", version))
+	}
+	return work(ctx, s, door, log, func() { reload(o, holder, s, door, log) })
+}
+
+// work serves, maintains and reloads until ctx ends, then drains.
+func work(ctx context.Context, s *server, door *httpd.Server, log *logging.Logger, reload func()) error {
+	var wg sync.WaitGroup
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		s.sessions.Run(background, func(err error) { log.Error("maintenance", logging.Err(err)) })
+	})
+	wg.Go(func() { count(background, s.dispatcher, log) })
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	done := make(chan error, 1)
+	wg.Go(func() { done <- door.Serve() })
+	for {
+		select {
+		case <-hup:
+			reload()
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			log.Info("stopping: finishing what runs")
+			err := door.Shutdown(background)
+			cancel()
+			return errors.Join(err, <-done, s.accounts.FlushFailures(context.WithoutCancel(ctx)))
+		}
+	}
+}
+
+// count tells each minute how many requests had no line of their own.
+func count(ctx context.Context, d *dispatch.Dispatcher, log *logging.Logger) {
+	minute := time.NewTicker(time.Minute)
+	defer minute.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-minute.C:
+			if n := d.Uncounted(); n > 0 {
+				log.Info("validated", logging.Int("requests", int64(n))) //nolint:gosec // a minute's worth
+			}
+		}
+	}
+}
+
+// reload puts services.json in force as it is now, or leaves everything as it
+// was and says why.
+func reload(o cli.ServeOptions, holder *config.Holder, s *server, door *httpd.Server, log *logging.Logger) {
+	changed, err := o.Load()
+	if err != nil {
+		log.Error("services.json was not reloaded", logging.Err(err))
+		return
+	}
+	for _, w := range changed.Warnings {
+		log.Warn("services.json", logging.Str("warning", w))
+	}
+	for _, member := range config.Diff(holder.Get(), changed) {
+		log.Warn("a restart is needed for this change", logging.Str("member", member))
+	}
+	holder.Set(changed)
+	s.sessions.Configure(changed)
+	if err := door.ReloadCertificates(); err != nil {
+		log.Error("certificates were not reloaded", logging.Err(err))
+	}
+	log.Info("services.json reloaded")
+}
+
+// tune sets what the runtime cannot know: a single processor must not stand
+// still while it waits for the disk, and the heap is small beside the table.
+func tune() {
+	if runtime.GOMAXPROCS(0) < 2 {
+		runtime.GOMAXPROCS(2)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
+// open opens the store that the configuration names.
+func open(ctx context.Context, o cli.ServeOptions) (store.Store, error) {
+	if o.Config.Storage.Type == "memory" {
+		return mem.New(), nil
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the data folder cannot be made: %w; choose another one with --data", err)
+	}
+	st, err := bolt.Open(ctx, filepath.Join(o.Dir, cli.DataFile), bolt.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("the data in %s cannot be opened: %w", o.Dir, err)
+	}
+	return st, nil
+}
+
+// readiness says why the server should get no traffic.
+func readiness(st store.Store) func() error {
+	return func() error {
+		if b, ok := st.(*bolt.Store); ok {
+			return b.Failed()
+		}
+		return nil
+	}
+}
+
+// hostKey holds the identifier that the server keeps with its data.
+const hostKey = "server/uuid"
+
+func hostOf(ctx context.Context, st store.Store, cfg *config.Config) (actions.Host, error) {
+	item, err := st.Get(ctx, hostKey)
+	if errors.Is(err, store.ErrNotFound) {
+		item.Value = []byte(uuid())
+		_, err = st.Commit(ctx, store.Tx{If: []store.Cond{{Key: hostKey}}, Put: []store.Put{{Key: hostKey, Value: item.Value}}})
+	}
+	if err != nil {
+		return actions.Host{}, fmt.Errorf("read the server's identifier: %w", err)
+	}
+	host := actions.Host{UUID: string(item.Value)}
+	if host.Name, err = os.Hostname(); err != nil {
+		host.Name = "localhost"
+	}
+	host.ServerNamePort = host.Name
+	for _, l := range cfg.Listeners {
+		if l.Enabled {
+			host.ServerNamePort = fmt.Sprintf("%s:%d", host.Name, l.Port)
+			break
+		}
+	}
+	addresses, _ := net.InterfaceAddrs() // none, if they cannot be read
+	for _, a := range addresses {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLoopback() {
+			host.Addresses = append(host.Addresses, p.Addr().WithZone(""))
+		}
+	}
+	return host, nil
+}
+
+// uuid returns a random UUID (RFC 9562, version 4).
+func uuid() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+func urlOf(cfg *config.Config, door *httpd.Server) string {
+	scheme := "http"
+	for _, l := range cfg.Listeners {
+		if l.Enabled {
+			scheme = l.Protocol
+			break
+		}
+	}
+	for _, a := range door.Addrs() {
+		return scheme + "://" + a.String() + cfg.APIRoot
+	}
+	return scheme + "://127.0.0.1" + cfg.APIRoot
+}
+
+// firstAdmin makes the first account, so that nobody ever logs in with a
+// password that others know too.
+type firstAdmin struct {
+	dir      string
+	out      io.Writer
+	terminal bool
+	memory   bool
+	log      *logging.Logger
+}
+
+const (
+	adminName    = "admin"
+	passwordFile = "admin-password"
+)
+
+// create makes the account admin in a realm native that has no accounts yet.
+func (f *firstAdmin) create(ctx context.Context, accounts *account.Directory, password api.Secret, url string) error {
+	some, _, err := accounts.List(ctx, "native", nil, "", 1)
+	if err != nil || len(some) > 0 {
+		return err
+	}
+	given := !password.IsZero()
+	if !given {
+		password = api.NewSecret(cli.RandomPassword())
+		if !f.terminal && !f.memory {
+			if err := f.write(password); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = accounts.Create(ctx, event.Actor{}, account.NewAccount{Realm: "native", Username: adminName, Roles: []string{"admin"}, Password: password})
+	if err != nil {
+		if !given {
+			f.forget("native", adminName)
+		}
+		return fmt.Errorf("create the first account: %w", err)
+	}
+	f.tell(password, given, url)
+	return nil
+}
+
+func (f *firstAdmin) tell(password api.Secret, given bool, url string) {
+	shown := password.Reveal()
+	switch {
+	case given:
+		shown = "$SESSIOND_ADMIN_PASSWORD"
+		_, _ = fmt.Fprintf(f.out, "\nThe account admin was created with the password from the environment.\n")
+	case f.terminal || f.memory:
+		_, _ = fmt.Fprintf(f.out, "\nThe account admin was created. Its password is shown this once:\n\n    %s\n", shown)
+	default:
+		shown = "$(cat " + filepath.Join(f.dir, passwordFile) + ")"
+		f.log.Warn("the first account was created; its password is in the data folder until it is changed", logging.Str("file", filepath.Join(f.dir, passwordFile)))
+	}
+	if given || f.terminal || f.memory {
+		_, _ = fmt.Fprintf(f.out, "\nTry it:\n\n%s\n\n", tryIt(url, shown))
+	}
+}
+
+func tryIt(url, password string) string {
+	return strings.Join([]string{
+		"curl -s " + url + ` -d '{"action":"createSession","params":{"username":"admin","password":"'"` + password + `"'"},"debug":"max"}'`,
+	}, "\n")
+}
+
+func (f *firstAdmin) write(password api.Secret) error {
+	path := filepath.Join(f.dir, passwordFile)
+	if err := os.WriteFile(path, []byte(password.Reveal()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write the first password: %w", err)
+	}
+	return nil
+}
+
+// forget removes the file with the first password once it is no longer needed.
+func (f *firstAdmin) forget(realm, username string) {
+	if canonical, err := account.Canonical(username); err != nil || realm != "native" || canonical != adminName {
+		return
+	}
+	if err := os.Remove(filepath.Join(f.dir, passwordFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		f.log.Error("the file with the first password could not be removed", logging.Err(err))
+	}
+}
