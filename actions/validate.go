@@ -145,14 +145,8 @@ func (d *decision) AppendJSON(dst []byte) []byte {
 	dst = append(dst, d.known...)
 	dst = append(dst, `,"permanentSession":`...)
 	dst = strconv.AppendBool(dst, l.Permanent)
-	dst = append(dst, `,"authMethods":[`...)
-	for i, name := range l.Methods.Names() {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendQuote(dst, name)
-	}
-	dst = append(dst, ']')
+	dst = append(dst, `,"authMethods":`...)
+	dst = l.Methods.AppendJSON(dst)
 	dst = appendTime(dst, `,"authenticationTimestamp":"`, l.Authenticated)
 	dst = appendTime(dst, `,"maxIdleExpirationTimestamp":"`, l.IdleAt)
 	dst = appendTime(dst, `,"maxSessionExpirationTimestamp":"`, l.MaxAt)

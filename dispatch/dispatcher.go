@@ -34,7 +34,7 @@ type Deps struct {
 type Dispatcher struct {
 	deps    Deps
 	table   []Action
-	byName  map[string]*Action // by lower-case name
+	byName  map[string]*Action // by name, and by lower-case name
 	apis    map[string]string  // lower case → name
 	calls   sync.Pool
 	counted atomic.Uint64
@@ -57,6 +57,7 @@ func New(d Deps, table []Action) (*Dispatcher, error) {
 				faults = append(faults, fmt.Errorf("%s stands twice in the table", name))
 			}
 			dispatcher.byName[strings.ToLower(name)] = a
+			dispatcher.byName[name] = a // as nearly everybody writes it
 		}
 	}
 	if len(faults) > 0 {

@@ -50,16 +50,34 @@ const (
 	ByIssuer           // by a holder of sessions.issue, for a trusted realm
 )
 
+// methodNames are the methods as the wire has them, in the order of their bits.
+var methodNames = [...]string{"password", "issued"}
+
 // Names lists the methods as the wire has them.
 func (m Methods) Names() []string {
 	names := []string{}
-	if m&ByPassword != 0 {
-		names = append(names, "password")
-	}
-	if m&ByIssuer != 0 {
-		names = append(names, "issued")
+	for i, name := range methodNames {
+		if m&(1<<i) != 0 {
+			names = append(names, name)
+		}
 	}
 	return names
+}
+
+// AppendJSON appends the names as a JSON array.
+func (m Methods) AppendJSON(dst []byte) []byte {
+	dst = append(dst, '[')
+	for i, name := range methodNames {
+		if m&(1<<i) != 0 {
+			if dst[len(dst)-1] != '[' {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, '"')
+			dst = append(dst, name...)
+			dst = append(dst, '"')
+		}
+	}
+	return append(dst, ']')
 }
 
 // Secret is one token of a session: its hash, never itself. The newest comes
