@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,6 +41,10 @@ type bucket struct {
 	kind   string
 	b      *bbolt.Bucket // nil: there is none yet
 	cursor *bbolt.Cursor
+
+	// No name is beyond last, so what is need not be looked for: with keys that
+	// grow with time that spares most look-ups of a batch.
+	last []byte
 }
 
 func (w *writer) run() {
@@ -237,22 +242,32 @@ func (b *bucket) open(found *bbolt.Bucket) {
 	if found != nil {
 		found.FillPercent = fill
 		b.b, b.cursor = found, found.Cursor()
+		name, _ := b.cursor.Last()
+		b.last = append(b.last, name...)
 	}
+}
+
+// look returns the stored value under name, nil if there is none.
+func (b *bucket) look(name []byte) []byte {
+	if b.b == nil || bytes.Compare(name, b.last) > 0 {
+		return nil
+	}
+	k, v := b.cursor.Seek(name)
+	if !bytes.Equal(k, name) {
+		return nil
+	}
+	return v
 }
 
 // find returns the revision of key, 0 if there is no such key.
 func (w *writer) find(tx *bbolt.Tx, key string) (store.Rev, error) {
 	kind := store.Kind(key)
-	b := w.bucket(tx, kind)
-	if b.b == nil {
-		return 0, nil
-	}
 	w.name = append(w.name[:0], key[len(kind):]...)
-	k, v := b.cursor.Seek(w.name)
-	if string(k) != string(w.name) {
+	v := w.bucket(tx, kind).look(w.name)
+	if v == nil {
 		return 0, nil
 	}
-	rev, _, err := unseal(kind, k, v)
+	rev, _, err := unseal(kind, w.name, v)
 	return rev, err
 }
 
@@ -285,7 +300,7 @@ func (w *writer) apply(tx *bbolt.Tx, r *request) error {
 		kind := store.Kind(p.Key)
 		start := w.room(len(p.Value))
 		w.values = append(w.values, p.Value...)
-		if err := w.put(tx, kind, p.Key[len(kind):], start); err != nil {
+		if err := w.put(tx, kind, p.Key[len(kind):], start, created(&r.tx, p.Key)); err != nil {
 			return err
 		}
 	}
@@ -295,7 +310,7 @@ func (w *writer) apply(tx *bbolt.Tx, r *request) error {
 		w.values = store.AppendEntry(w.values, w.next.head.Hash, data)
 		key := store.LogKey(w.next.head.Seq)
 		kind := store.Kind(key)
-		if err := w.put(tx, kind, key[len(kind):], start); err != nil {
+		if err := w.put(tx, kind, key[len(kind):], start, false); err != nil {
 			return err
 		}
 		w.entries = append(w.entries, store.Entry{Seq: w.next.head.Seq, Hash: w.next.head.Hash, Data: data})
@@ -304,15 +319,22 @@ func (w *writer) apply(tx *bbolt.Tx, r *request) error {
 	return nil
 }
 
+// created reports whether key did not exist by a condition of t, which holds.
+func created(t *store.Tx, key string) bool {
+	for i := range t.If {
+		if t.If[i].Rev == 0 && t.If[i].Key == key {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *writer) delete(tx *bbolt.Tx, key string) error {
 	kind := store.Kind(key)
 	b := w.bucket(tx, kind)
-	if b.b == nil {
-		return nil
-	}
 	w.name = append(w.name[:0], key[len(kind):]...)
-	k, v := b.cursor.Seek(w.name)
-	if string(k) != string(w.name) {
+	v := b.look(w.name)
+	if v == nil {
 		return nil
 	}
 	w.next.held.remove(v)
@@ -334,8 +356,9 @@ func (w *writer) room(n int) int {
 	return start
 }
 
-// put stores what room and its caller have laid out from start on.
-func (w *writer) put(tx *bbolt.Tx, kind, name string, start int) error {
+// put stores what room and its caller have laid out from start on. It is fresh
+// if it is known that there is nothing under its name.
+func (w *writer) put(tx *bbolt.Tx, kind, name string, start int, fresh bool) error {
 	b := w.bucket(tx, kind)
 	if b.b == nil {
 		made, err := tx.CreateBucketIfNotExists([]byte(kind))
@@ -345,8 +368,13 @@ func (w *writer) put(tx *bbolt.Tx, kind, name string, start int) error {
 		b.open(made)
 	}
 	w.name = append(w.name[:0], name...)
-	if k, v := b.cursor.Seek(w.name); string(k) == string(w.name) {
-		w.next.held.remove(v)
+	switch {
+	case bytes.Compare(w.name, b.last) > 0:
+		b.last = append(b.last[:0], w.name...)
+	case !fresh:
+		if v := b.look(w.name); v != nil {
+			w.next.held.remove(v)
+		}
 	}
 	w.values = seal(w.values, start, kind, w.name, w.next.rev)
 	value := w.values[start:len(w.values):len(w.values)]
