@@ -15,6 +15,18 @@ type slab struct {
 	chunks [maxChunks]atomic.Pointer[byte]
 	next   uint32 // the number given last, of those that were never given before
 	free   []uint32
+	arena  *arena // nil: nobody gives the memory back
+}
+
+// An arena is the memory of a table's slabs. It is given back when nobody can
+// reach the table any more: a process may open more than one.
+type arena struct{ chunks [][]byte }
+
+func (a *arena) release() {
+	for _, chunk := range a.chunks {
+		unmapMemory(chunk)
+	}
+	a.chunks = nil
 }
 
 const (
@@ -43,8 +55,12 @@ func (s *slab) take() uint32 {
 		return n
 	}
 	s.next++
-	if chunk := &s.chunks[s.next>>s.shift]; chunk.Load() == nil {
-		chunk.Store(unsafe.SliceData(mapMemory(chunkBytes)))
+	if i := s.next >> s.shift; s.chunks[i].Load() == nil {
+		memory := mapMemory(chunkBytes, i > 0) // the first one of a small table stays small
+		if s.arena != nil {
+			s.arena.chunks = append(s.arena.chunks, memory)
+		}
+		s.chunks[i].Store(unsafe.SliceData(memory))
 	}
 	return s.next
 }

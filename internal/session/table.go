@@ -2,6 +2,7 @@ package session
 
 import (
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -154,6 +155,12 @@ func NewTable() *Table {
 	t.accounts.init(unsafe.Sizeof(accountSlot{}))
 	t.addresses.init(unsafe.Sizeof(addressSlot{}))
 	t.texts.init()
+	memory := &arena{}
+	t.entries.arena, t.accounts.arena, t.addresses.arena = memory, memory, memory
+	for i := range t.texts.classes {
+		t.texts.classes[i].arena = memory
+	}
+	runtime.AddCleanup(t, (*arena).release, memory)
 	t.settings.init()
 	t.limits.reserved = map[api.ID]place{}
 	t.realms.Store(&[]*realm{})
