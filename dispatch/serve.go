@@ -34,7 +34,8 @@ type call struct {
 // answer's body is dst, grown.
 func (d *Dispatcher) Serve(ctx context.Context, r *api.Request, dst []byte) api.Answer {
 	cfg := d.deps.Config.Get()
-	items, batch, err := wire.Split(r.Body, wire.Limits{Members: cfg.MaxRequestMembers})
+	var room [1][]byte
+	items, batch, err := wire.Split(room[:0], r.Body, wire.Limits{Members: cfg.MaxRequestMembers})
 	switch {
 	case err != nil:
 		return d.refuse(cfg, r, err, dst)
@@ -190,26 +191,34 @@ func (c *call) agree() error {
 
 // cascade completes options by defaults; nil means that nothing is asked for.
 func cascade(asked, defaults *api.ResponseOptions) *api.ResponseOptions {
-	var o api.ResponseOptions
-	if asked != nil {
-		o = *asked
+	if asked == nil {
+		if plain(defaults) {
+			return nil
+		}
+		return defaults
 	}
+	o := *asked
 	o.NumberFormat = first(o.NumberFormat, defaults.NumberFormat)
 	o.DataFormat = first(o.DataFormat, defaults.DataFormat)
 	o.BinaryFormat = first(o.BinaryFormat, defaults.BinaryFormat)
-	if asked == nil || asked.Omit == nil {
+	if o.Omit == nil {
 		o.Omit = defaults.Omit
 	}
-	if asked == nil || asked.IncludeFields == nil {
+	if o.IncludeFields == nil {
 		o.IncludeFields = defaults.IncludeFields
 	}
-	if asked == nil || asked.ExcludeFields == nil {
+	if o.ExcludeFields == nil {
 		o.ExcludeFields = defaults.ExcludeFields
 	}
-	if o.NumberFormat != "string" && o.DataFormat != "arrays" && len(o.Omit)+len(o.IncludeFields)+len(o.ExcludeFields) == 0 {
+	if plain(&o) {
 		return nil
 	}
 	return &o
+}
+
+// plain reports whether options ask for no other form than the built-in one.
+func plain(o *api.ResponseOptions) bool {
+	return o.NumberFormat != "string" && o.DataFormat != "arrays" && len(o.Omit)+len(o.IncludeFields)+len(o.ExcludeFields) == 0
 }
 
 func first(a, b string) string {

@@ -42,11 +42,12 @@ func (l Limits) withDefaults() Limits {
 	return Limits{Depth: cmp.Or(l.Depth, 32), Members: cmp.Or(l.Members, 10_000), Batch: cmp.Or(l.Batch, 100)}
 }
 
-// Split returns the requests in a body: one object, or each element of an array.
+// Split appends to dst the requests in a body: one object, or each element of an
+// array.
 // The items are parts of body. A body that exceeds a limit gets 21008, one that is
 // no well-formed array, is empty, or has too many elements 21001. A single object
 // is not looked into beyond its limits; Decode does that.
-func Split(body []byte, l Limits) (items [][]byte, batch bool, err error) {
+func Split(dst [][]byte, body []byte, l Limits) (items [][]byte, batch bool, err error) {
 	l = l.withDefaults()
 	c := cursor{data: body}
 	first := c.peek()
@@ -60,18 +61,19 @@ func Split(body []byte, l Limits) (items [][]byte, batch bool, err error) {
 		return nil, first == '[', err
 	}
 	if first == '{' {
-		return [][]byte{body}, false, nil
+		return append(dst, body), false, nil
 	}
 	if f := checkSyntax(body); f != nil {
 		return nil, true, f.refusal()
 	}
+	items = dst
 	for c.enter(); c.more(); {
-		if len(items) == l.Batch {
+		if len(items)-len(dst) == l.Batch {
 			return nil, true, api.Errorf(api.BadEnvelope, "a batch must have at most %d requests", l.Batch)
 		}
 		items = append(items, c.value())
 	}
-	if len(items) == 0 {
+	if len(items) == len(dst) {
 		return nil, true, api.Errorf(api.BadEnvelope, "a batch must have at least one request")
 	}
 	return items, true, nil

@@ -151,7 +151,7 @@ func TestDecodeResets(t *testing.T) {
 }
 
 func TestSplitKeepsTheOrder(t *testing.T) {
-	items, batch, err := wire.Split([]byte(` [ {"a":"]"} , 5 ,[{}],"x\"," ] `), wire.Limits{})
+	items, batch, err := wire.Split(nil, []byte(` [ {"a":"]"} , 5 ,[{}],"x\"," ] `), wire.Limits{})
 	if err != nil || !batch {
 		t.Fatal(batch, err)
 	}
@@ -174,13 +174,13 @@ func TestSplitCountsMembers(t *testing.T) {
 		{`{"a":[1,2,3],"b":{}}`, 5},
 		{`[{"a":"\",\""},[]]`, 3},
 	} {
-		if _, _, err := wire.Split([]byte(tt.body), wire.Limits{Members: max(tt.members, 1)}); err != nil {
+		if _, _, err := wire.Split(nil, []byte(tt.body), wire.Limits{Members: max(tt.members, 1)}); err != nil {
 			t.Errorf("%s is refused: %v", tt.body, err)
 		}
 		if tt.members < 2 {
 			continue
 		}
-		if _, _, err := wire.Split([]byte(tt.body), wire.Limits{Members: tt.members - 1}); api.FromError(err).Code != api.TooLarge {
+		if _, _, err := wire.Split(nil, []byte(tt.body), wire.Limits{Members: tt.members - 1}); api.FromError(err).Code != api.TooLarge {
 			t.Errorf("%s has %d members, and a limit of one less answers %v", tt.body, tt.members, err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestPointersAreCut(t *testing.T) {
 
 // decode is what a dispatcher does with a body of one request.
 func decode(body []byte) (*wire.Envelope, error) {
-	items, _, err := wire.Split(body, wire.Limits{})
+	items, _, err := wire.Split(nil, body, wire.Limits{})
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func FuzzEnvelope(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		items, batch, err := wire.Split(body, wire.Limits{})
+		items, batch, err := wire.Split(nil, body, wire.Limits{})
 		if err != nil {
 			wellFormed(t, body, err)
 			return
