@@ -1,6 +1,8 @@
 package session
 
 import (
+	"encoding/binary"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -90,4 +92,21 @@ func (t *Table) withEntry(h api.ID, do func(*entry)) {
 	if n := s.find(tag, &h, t); n != 0 {
 		do(t.entry(n))
 	}
+}
+
+// A block of last accesses: 20 bytes each, handle and Unix seconds.
+const touchLen = 16 + 4
+
+func appendTouch(dst []byte, h api.ID, at uint32) []byte {
+	return binary.BigEndian.AppendUint32(append(dst, h[:]...), at)
+}
+
+func readTouches(block []byte, do func(h api.ID, at uint32)) error {
+	if len(block)%touchLen != 0 {
+		return fmt.Errorf("%w: a block of last accesses is cut", ErrRecord)
+	}
+	for ; len(block) > 0; block = block[touchLen:] {
+		do(api.ID(block[:16]), binary.BigEndian.Uint32(block[16:]))
+	}
+	return nil
 }

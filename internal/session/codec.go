@@ -1,0 +1,274 @@
+package session
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"sessiond/internal/api"
+)
+
+// Field numbers of the stored forms, in the encoding of Protocol Buffers.
+// They are append-only; unknown ones are passed over when reading.
+const (
+	fPrefix protowire.Number = 1 + iota
+	fSecret
+	fAccountID
+	fRealm
+	fCanonical
+	fUsername
+	fFlags
+	fDescription
+	fSettings
+	fIdle
+	fMax
+	fAbandon
+	fCursor
+	fCreated
+	fAuthenticated
+	fLastAccess
+	fMethods
+	fAddress
+	fUserAgent
+	fEpochServer
+	fEpochRealm
+	fEpochAccount
+	fRevision
+	fClient
+	fPropertyName
+	fPropertyValue
+	fEnd
+)
+
+const (
+	flagPermanent = 1 << iota
+	flagRememberMe
+)
+
+// encode returns the stored form, without the handle: that is in the key.
+func (r *Record) encode() []byte {
+	e := encoder(make([]byte, 0, 384))
+	e.text(fPrefix, r.Prefix)
+	for i := range r.Secrets {
+		e.nested(fSecret, r.Secrets[i].encode())
+	}
+	e.bytes(fAccountID, r.AccountID[:])
+	e.text(fRealm, r.Realm)
+	e.text(fCanonical, r.Canonical)
+	e.text(fUsername, r.Username)
+	var flags uint64
+	if r.Permanent {
+		flags |= flagPermanent
+	}
+	if r.RememberMe {
+		flags |= flagRememberMe
+	}
+	e.number(fFlags, flags)
+	e.text(fDescription, r.Description)
+	e.bytes(fSettings, encodeSettings(&r.Settings))
+	e.signed(fIdle, r.IdleSeconds)
+	e.signed(fMax, r.MaxSeconds)
+	e.signed(fAbandon, r.AbandonAfter)
+	e.signed(fCursor, r.CursorSeconds)
+	e.signed(fCreated, r.Created)
+	e.signed(fAuthenticated, r.Authenticated)
+	e.signed(fLastAccess, r.LastAccess)
+	e.number(fMethods, uint64(r.Methods))
+	if r.Address.IsValid() {
+		e.bytes(fAddress, r.Address.AsSlice())
+	}
+	e.text(fUserAgent, r.UserAgent)
+	e.number(fEpochServer, r.Epochs.Server)
+	e.number(fEpochRealm, r.Epochs.Realm)
+	e.number(fEpochAccount, r.Epochs.Account)
+	e.number(fRevision, r.Revision)
+	if !r.Client.IsZero() {
+		e.bytes(fClient, r.Client[:])
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Properties)) {
+		e.nested(fPropertyName, []byte(name))
+		e.nested(fPropertyValue, []byte(r.Properties[name]))
+	}
+	if r.End != (End{}) {
+		e.nested(fEnd, r.End.encode())
+	}
+	return e
+}
+
+// decodeRecord reads a stored form.
+func decodeRecord(handle api.ID, data []byte) (*Record, error) {
+	r := &Record{Handle: handle}
+	var property string
+	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
+		var err error
+		switch f {
+		case fPrefix:
+			r.Prefix = internPrefix(b)
+		case fSecret:
+			var s Secret
+			s, err = decodeSecret(b)
+			r.Secrets = append(r.Secrets, s)
+		case fAccountID:
+			r.AccountID, err = decodeID(b)
+		case fRealm:
+			r.Realm = string(b)
+		case fCanonical:
+			r.Canonical = string(b)
+		case fUsername:
+			r.Username = string(b)
+		case fFlags:
+			r.Permanent, r.RememberMe = n&flagPermanent != 0, n&flagRememberMe != 0
+		case fDescription:
+			r.Description = string(b)
+		case fSettings:
+			r.Settings, err = decodeSettings(b)
+		case fIdle:
+			r.IdleSeconds = signed(n)
+		case fMax:
+			r.MaxSeconds = signed(n)
+		case fAbandon:
+			r.AbandonAfter = signed(n)
+		case fCursor:
+			r.CursorSeconds = signed(n)
+		case fCreated:
+			r.Created = signed(n)
+		case fAuthenticated:
+			r.Authenticated = signed(n)
+		case fLastAccess:
+			r.LastAccess = signed(n)
+		case fMethods:
+			r.Methods = Methods(n) //nolint:gosec // a bit each
+		case fAddress:
+			var ok bool
+			if r.Address, ok = netip.AddrFromSlice(b); !ok {
+				err = ErrRecord
+			}
+		case fUserAgent:
+			r.UserAgent = string(b)
+		case fEpochServer:
+			r.Epochs.Server = n
+		case fEpochRealm:
+			r.Epochs.Realm = n
+		case fEpochAccount:
+			r.Epochs.Account = n
+		case fRevision:
+			r.Revision = n
+		case fClient:
+			r.Client, err = decodeID(b)
+		case fPropertyName:
+			property = string(b)
+		case fPropertyValue:
+			if r.Properties == nil {
+				r.Properties = map[string]string{}
+			}
+			r.Properties[property] = string(b)
+		case fEnd:
+			r.End, err = decodeEnd(b)
+		}
+		return err
+	})
+	if err == nil && (len(r.Secrets) == 0 || r.AccountID.IsZero() || r.Realm == "") {
+		err = ErrRecord
+	}
+	if err != nil {
+		return nil, fmt.Errorf("session %s: %w", handle, err)
+	}
+	return r, nil
+}
+
+const (
+	fsHash protowire.Number = 1 + iota
+	fsMask
+	fsValidUntil
+	fsLastUsed
+	fsNonce
+)
+
+func (s *Secret) encode() []byte {
+	e := encoder(make([]byte, 0, 64))
+	e.bytes(fsHash, s.Hash[:])
+	e.text(fsMask, s.Mask)
+	e.signed(fsValidUntil, s.ValidUntil)
+	e.signed(fsLastUsed, s.LastUsed)
+	e.bytes(fsNonce, s.Nonce)
+	return e
+}
+
+func decodeSecret(data []byte) (Secret, error) {
+	var s Secret
+	found := false
+	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
+		switch f {
+		case fsHash:
+			if len(b) != len(s.Hash) {
+				return ErrRecord
+			}
+			found = true
+			copy(s.Hash[:], b)
+		case fsMask:
+			s.Mask = string(b)
+		case fsValidUntil:
+			s.ValidUntil = signed(n)
+		case fsLastUsed:
+			s.LastUsed = signed(n)
+		case fsNonce:
+			s.Nonce = slices.Clone(b)
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = ErrRecord
+	}
+	return s, err
+}
+
+const (
+	feStatus protowire.Number = 1 + iota
+	feAt
+	feReason
+	feBy
+)
+
+func (end *End) encode() []byte {
+	e := encoder(make([]byte, 0, 64))
+	e.number(feStatus, uint64(end.Status))
+	e.signed(feAt, end.At)
+	e.text(feReason, end.Reason)
+	e.text(feBy, end.By)
+	return e
+}
+
+func decodeEnd(data []byte) (End, error) {
+	var end End
+	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
+		switch f {
+		case feStatus:
+			end.Status = Status(n) //nolint:gosec // checked below
+		case feAt:
+			end.At = signed(n)
+		case feReason:
+			end.Reason = string(b)
+		case feBy:
+			end.By = string(b)
+		}
+		return nil
+	})
+	if err == nil && (end.Status <= Active || end.Status > Replaced) {
+		err = ErrRecord
+	}
+	return end, err
+}
+
+// internPrefix returns the prefix without a copy for the two common ones.
+func internPrefix(b []byte) string {
+	switch string(b) {
+	case prefixSession:
+		return prefixSession
+	case prefixKey:
+		return prefixKey
+	}
+	return string(b)
+}
