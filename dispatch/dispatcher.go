@@ -118,7 +118,7 @@ func (d *Dispatcher) find(cfg *config.Config, apiName, action string) (string, *
 // in reports whether an api has the action: hub has what any enabled one has.
 func (a *Action) in(cfg *config.Config, name string) bool {
 	if name == api.Hub {
-		return true
+		return slices.ContainsFunc(a.APIs, func(other string) bool { return cfg.APIs[other] })
 	}
 	return slices.Contains(a.APIs, name)
 }

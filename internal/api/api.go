@@ -24,6 +24,7 @@ type ResponseOptions struct {
 	Omit          []string `json:"omit,omitzero" doc:"Members to leave out of the response, such as errorMessage, or of result."`
 	IncludeFields []string `json:"includeFields,omitzero" doc:"Keep only these members of result, or of the objects in its arrays."`
 	ExcludeFields []string `json:"excludeFields,omitzero" doc:"Leave out these members of result, or of the objects in its arrays."`
+	SetCookie     bool     `json:"setCookie,omitzero" doc:"Accepted with a warning: this server sets no cookies."`
 }
 
 // Warning is one entry of debugInfo.warnings.
