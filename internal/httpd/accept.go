@@ -21,14 +21,8 @@ func (s *Server) accept(l *listener) {
 	wait := time.Duration(0)
 	for {
 		nc, err := l.Accept()
-		if s.draining.Load() {
-			if err == nil {
-				_ = nc.Close()
-			}
-			return
-		}
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
+			if s.draining.Load() || errors.Is(err, net.ErrClosed) {
 				return
 			}
 			if wait == 0 {

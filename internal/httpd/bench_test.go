@@ -20,31 +20,50 @@ const sample = "POST /api HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: gatewa
 	`{"api":"session","action":"validate"}`
 
 // BenchmarkRequest compares this package with fasthttp alone, over sockets in
-// memory that cost next to nothing.
+// memory, which cost next to nothing, and over TCP.
 func BenchmarkRequest(b *testing.B) {
 	b.Run("fasthttp", func(b *testing.B) {
 		ln := fasthttputil.NewInmemoryListener()
-		s := &fasthttp.Server{NoDefaultServerHeader: true, MaxIdleWorkerDuration: 100 * time.Millisecond, Handler: func(ctx *fasthttp.RequestCtx) {
-			ctx.SetContentType("application/json")
-			ctx.SetBodyString(`{"result":{},"errorCode":0,"errorMessage":""}`)
-		}}
+		s := bare()
 		go func() { _ = s.Serve(ln) }()
 		defer func() { _ = s.Shutdown() }()
-		exchange(b, ln)
+		exchange(b, ln.Dial)
 	})
 	b.Run("httpd", func(b *testing.B) {
 		ln := fasthttputil.NewInmemoryListener()
 		s := httpd.New(httpd.Options{Holder: config.NewHolder(configuration())}, &echo{})
 		httpd.ListenOn(b.Context(), s, ln)
 		serve(b, s)
-		exchange(b, ln)
+		exchange(b, ln.Dial)
+	})
+	b.Run("fasthttp over TCP", func(b *testing.B) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed below
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := bare()
+		go func() { _ = s.Serve(ln) }()
+		defer func() { _ = s.Shutdown() }()
+		exchange(b, func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }) //nolint:noctx // loopback
+	})
+	b.Run("httpd over TCP", func(b *testing.B) {
+		s := start(b, &echo{}, nil)
+		exchange(b, func() (net.Conn, error) { return net.Dial("tcp", s.Addrs()[0].String()) }) //nolint:noctx // loopback
 	})
 }
 
-func exchange(b *testing.B, ln *fasthttputil.InmemoryListener) {
+// bare is a server that does nothing but what fasthttp does by itself.
+func bare() *fasthttp.Server {
+	return &fasthttp.Server{NoDefaultServerHeader: true, MaxIdleWorkerDuration: 100 * time.Millisecond, Handler: func(ctx *fasthttp.RequestCtx) {
+		ctx.SetContentType("application/json")
+		ctx.SetBodyString(`{"result":{},"errorCode":0,"errorMessage":""}`)
+	}}
+}
+
+func exchange(b *testing.B, dial func() (net.Conn, error)) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
-		nc, err := ln.Dial()
+		nc, err := dial()
 		if err != nil {
 			b.Error(err)
 			return

@@ -40,6 +40,8 @@ type conn struct {
 	linger atomic.Bool
 	close  sync.Once
 
+	reading, writing deadline
+
 	head       head
 	request    api.Request
 	lastToken  []byte // of the last request, so that the next needs no copy
@@ -62,12 +64,62 @@ func unwrap(nc net.Conn) *conn {
 
 // Read gives no byte of a request to a connection that Shutdown is closing.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.reading.isDue() {
+		if err := c.Conn.SetReadDeadline(c.reading.set()); err != nil {
+			return 0, err
+		}
+	}
 	n, err := c.Conn.Read(p)
 	if n > 0 && c.state.Load() != active &&
 		!c.state.CompareAndSwap(idle, active) && !c.state.CompareAndSwap(fresh, active) {
 		return 0, io.EOF
 	}
 	return n, err
+}
+
+// Write sends p.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.writing.isDue() {
+		if err := c.Conn.SetWriteDeadline(c.writing.set()); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// SetReadDeadline limits the Reads to come, not one that waits.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.reading.wanted = t
+	return nil
+}
+
+// SetWriteDeadline limits the Writes to come, not one that waits.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.writing.wanted = t
+	return nil
+}
+
+// SetDeadline limits the Reads and Writes to come, not those that wait.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.reading.wanted, c.writing.wanted = t, t
+	return nil
+}
+
+// deadline spares the timer: fasthttp sets three for each request, most of which
+// nothing ever waits for, or which move the one before by a hair.
+type deadline struct{ wanted, kept time.Time }
+
+// slack is how much earlier than asked for a deadline may strike.
+const slack = 200 * time.Millisecond
+
+func (d *deadline) isDue() bool {
+	later := d.wanted.Sub(d.kept)
+	return later < 0 || later > slack
+}
+
+func (d *deadline) set() time.Time {
+	d.kept = d.wanted
+	return d.kept
 }
 
 // connState follows a connection through its requests.
@@ -77,6 +129,15 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 		unwrap(nc).state.CompareAndSwap(idle, active)
 	case fasthttp.StateIdle:
 		unwrap(nc).state.CompareAndSwap(active, idle)
+	}
+}
+
+// allowWriting gives what is written before the body has been read the time that
+// an answer has. Fasthttp leaves it the deadline of the answer before, which on a
+// connection that has rested is over.
+func (c *conn) allowWriting(timeout time.Duration) {
+	if begun := c.reading.wanted; !begun.IsZero() {
+		c.writing.wanted = begun.Add(timeout)
 	}
 }
 

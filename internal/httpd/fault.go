@@ -65,7 +65,7 @@ func (r refusal) fault() fault {
 	case tooManyHeaders:
 		return fault{400, api.BadEnvelope, true, "the request has more than 64 header lines"}
 	case duplicateHeader:
-		return fault{400, api.BadEnvelope, true, "Content-Type, Content-Length, Transfer-Encoding, Authorization or Host stands twice in the header: send it once"}
+		return fault{400, api.BadEnvelope, true, "a header that must be unique stands twice (Authorization, Content-Length, Content-Type, Host, Origin, Sec-Fetch-Site or Transfer-Encoding): send it once"}
 	case twoLengths:
 		return fault{400, api.BadEnvelope, true, "the request has both Content-Length and Transfer-Encoding: send one"}
 	case badTarget:
@@ -169,6 +169,7 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, c *conn, cfg *config.Config, r
 // fail answers what fasthttp could not read. It closes the connection afterwards.
 func (s *Server) fail(ctx *fasthttp.RequestCtx, err error) {
 	c, cfg := connOf(ctx), s.options.Holder.Get()
+	c.allowWriting(s.http.WriteTimeout)
 	c.closeAfter(ctx)
 	s.refuse(ctx, c, cfg, s.reason(ctx, c, cfg, err))
 }

@@ -9,6 +9,7 @@ type head struct {
 	contentType, contentEncoding, authorization []byte
 
 	hasHost, hasType, hasAuthorization bool
+	hasOrigin, hasFetchSite            bool
 	hasLength, isEncoded, isChunked    bool
 	isPreflight                        bool
 }
@@ -40,11 +41,7 @@ func (h *head) read(raw []byte) refusal {
 		if lines == maxLines {
 			return tooManyHeaders
 		}
-		colon := bytes.IndexByte(line, ':')
-		if colon <= 0 {
-			return malformed
-		}
-		if !h.take(line[:colon], line[colon+1:]) {
+		if !h.take(line) {
 			return duplicateHeader
 		}
 	}
@@ -57,52 +54,59 @@ func (h *head) read(raw []byte) refusal {
 	return accepted
 }
 
-// take notes one line and reports whether it may stand there.
-func (h *head) take(name, value []byte) bool {
-	switch len(name) {
-	case len("host"):
-		if is(name, "host") {
-			return once(&h.hasHost, &h.host, value)
-		}
-	case len("origin"):
-		if is(name, "origin") {
-			// The second of two is kept, so that an allowed one does not hide another.
-			h.origin = trim(value)
-		}
-	case len("user-agent"):
-		if is(name, "user-agent") {
-			h.userAgent = trim(value)
-		}
-	case len("content-type"):
-		if is(name, "content-type") {
-			return once(&h.hasType, &h.contentType, value)
-		}
-	case len("authorization"):
-		if is(name, "authorization") {
+// take notes one line and reports whether it may stand there. Most lines are
+// none of ours and are known by their first letter.
+func (h *head) take(line []byte) bool {
+	switch line[0] | 0x20 {
+	case 'a':
+		if value, ok := named(line, "authorization"); ok {
 			return once(&h.hasAuthorization, &h.authorization, value)
 		}
-	case len("content-length"): // and of sec-fetch-site
-		if is(name, "content-length") {
+		if _, ok := named(line, "access-control-request-method"); ok {
+			h.isPreflight = true
+		}
+	case 'c':
+		if value, ok := named(line, "content-type"); ok {
+			return once(&h.hasType, &h.contentType, value)
+		}
+		if _, ok := named(line, "content-length"); ok {
 			return once(&h.hasLength, nil, nil)
 		}
-		if is(name, "sec-fetch-site") {
-			h.fetchSite = trim(value)
-		}
-	case len("content-encoding"):
-		if is(name, "content-encoding") {
+		if value, ok := named(line, "content-encoding"); ok {
 			h.contentEncoding = trim(value)
 		}
-	case len("transfer-encoding"):
-		if is(name, "transfer-encoding") {
+	case 'h':
+		if value, ok := named(line, "host"); ok {
+			return once(&h.hasHost, &h.host, value)
+		}
+	case 'o':
+		if value, ok := named(line, "origin"); ok {
+			return once(&h.hasOrigin, &h.origin, value)
+		}
+	case 's':
+		if value, ok := named(line, "sec-fetch-site"); ok {
+			return once(&h.hasFetchSite, &h.fetchSite, value)
+		}
+	case 't':
+		if value, ok := named(line, "transfer-encoding"); ok {
 			h.isChunked = is(trim(value), "chunked")
 			return once(&h.isEncoded, nil, nil)
 		}
-	case len("access-control-request-method"):
-		if is(name, "access-control-request-method") {
-			h.isPreflight = true
+	case 'u':
+		if value, ok := named(line, "user-agent"); ok {
+			h.userAgent = trim(value)
 		}
 	}
 	return true
+}
+
+// named returns the value of a line of the given name, in small letters.
+func named(line []byte, name string) ([]byte, bool) {
+	n := len(name)
+	if len(line) <= n || line[n] != ':' || !is(line[:n], name) {
+		return nil, false
+	}
+	return line[n+1:], true
 }
 
 // once notes the only line of its kind, or reports that it is not the first.

@@ -122,6 +122,7 @@ func TestRequests(t *testing.T) {
 		{"a blank before the first header", "POST /api HTTP/1.1⏎ Host: localhost⏎" + body, 400, 21001, 0, true},
 		{"two types", head + "Content-Type: application/json⏎content-type: text/plain⏎" + body, 400, 21001, 0, true},
 		{"two Authorizations", head + "Authorization: Bearer a⏎Authorization: Bearer b⏎" + body, 400, 21001, 0, true},
+		{"two Origins", head + "Origin: https://app.example⏎Origin: https://evil.example⏎" + body, 400, 21001, 0, true},
 		{"two Hosts", head + "Host: localhost⏎" + body, 400, 21001, 0, true},
 		{"no Host", "POST /api HTTP/1.1⏎" + body, 400, 21001, 0, true},
 		{"no Host on 1.0", "POST /api HTTP/1.0⏎" + body, 400, 21001, 0, true},

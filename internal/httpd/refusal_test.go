@@ -111,6 +111,43 @@ func TestSlowClientsAreCut(t *testing.T) {
 	}
 }
 
+// A kept connection may rest for IdleTimeout, but a request on it may not.
+func TestSlowSecondRequestIsCut(t *testing.T) {
+	s := start(t, &echo{}, func(c *config.Config) { c.RequestTimeout = 1 })
+	nc := dial(t, s)
+	r := bufio.NewReader(nc)
+	send(t, nc, "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}POST /a")
+	receive(t, r, "POST")
+	if got := receive(t, r, "POST"); got.status != 408 {
+		t.Errorf("answered %d %s", got.status, got.body)
+	}
+}
+
+// A refusal before the body is read reaches a client whose connection has rested
+// for longer than an answer may take.
+func TestRefusalAfterARest(t *testing.T) {
+	s := start(t, &echo{}, func(c *config.Config) { c.RequestTimeout = 1 })
+	for name, wire := range map[string]string{
+		"malformed":            "POST /api HTTP/1.1\r\nX\r\n\r\n",
+		"too large":            "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n",
+		"asking before it":     "POST /api HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5000000\r\n\r\n",
+		"asking, and accepted": "POST /api HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nc := dial(t, s)
+			r := bufio.NewReader(nc)
+			send(t, nc, "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+			receive(t, r, "POST")
+			time.Sleep(1500 * time.Millisecond) // the rest itself: a socket knows no other clock
+			send(t, nc, wire)
+			if got := receive(t, r, "POST"); (got.status == 200) != (name == "asking, and accepted") {
+				t.Errorf("answered %d %s", got.status, got.body)
+			}
+		})
+	}
+}
+
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	s := start(t, &echo{}, func(c *config.Config) { c.IdleTimeout = 1 })
 	nc := dial(t, s)

@@ -22,8 +22,11 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Shutdown ends the server: from its first moment /readyz refuses and no
-// connection is accepted; answers say Connection: close, connections without a
+// backlogTime is how long connections are still accepted once Shutdown has begun.
+const backlogTime = 20 * time.Millisecond
+
+// Shutdown ends the server: from its first moment /readyz refuses, and a moment
+// later no connection is accepted; answers say Connection: close, connections without a
 // request are closed, and what runs is finished and answered. What is not done
 // after the configured DrainTimeout, or when ctx ends, is cut; then the error
 // says how many connections that were. Only the first call does anything.
@@ -32,6 +35,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	close(s.stopping)
+	// The kernel resets what it has accepted and we have not, so that is taken in first.
+	select {
+	case <-time.After(backlogTime):
+	case <-ctx.Done():
+	}
 	s.gate.lock()
 	for _, l := range s.listeners {
 		if err := l.Close(); err != nil {

@@ -30,31 +30,49 @@ func TestRecords(t *testing.T) {
 			l.Info("listening", logging.Str("service", "main"), logging.Int("port", 8080), logging.Bool("tls", true),
 				logging.Dur("ms", 1500*time.Microsecond), logging.Err(errors.New("none")), logging.Err(nil))
 		}, `{"level":"info","time":"2026-03-02T08:15:00.250Z","service":"main","port":8080,"tls":true,"ms":1.5,"error":"none","message":"listening"}`},
-		{"a newline forges no line", "info", func(l *logging.Logger) { l.Warn("m", logging.Str("user", "a\nb\x1b[31m")) },
-			`{"level":"warn","time":"2026-03-02T08:15:00.250Z","user":"a\\u000ab\\u001b[31m","message":"m"}`},
-		{"bidi, separators, C1 and bad UTF-8 are shown, not obeyed", "info", func(l *logging.Logger) { l.Error("m", logging.Str("user", "a\u202eb\u2028c\u0085d\xff\ufeff")) },
-			`{"level":"error","time":"2026-03-02T08:15:00.250Z","user":"a\\u202eb\\u2028c\\u0085d\\xff\\ufeff","message":"m"}`},
-		{"letters of every language pass", "info", func(l *logging.Logger) { l.Info("m", logging.Str("user", `"Žofie" 雪`)) },
-			`{"level":"info","time":"2026-03-02T08:15:00.250Z","user":"\"Žofie\" 雪","message":"m"}`},
-		{"long text is cut between characters", "info", func(l *logging.Logger) { l.Info("m", logging.Str("user", strings.Repeat("é", 200)+"x")) },
-			`{"level":"info","time":"2026-03-02T08:15:00.250Z","user":"` + strings.Repeat("é", 128) + `...","message":"m"}`},
-		{"a secret does not show", "info", func(l *logging.Logger) { l.Info("m", logging.Str("token", api.NewSecret("hunter2").String())) },
-			`{"level":"info","time":"2026-03-02T08:15:00.250Z","token":"[redacted]","message":"m"}`},
+		{
+			"a newline forges no line", "info", func(l *logging.Logger) { l.Warn("m", logging.Str("user", "a\nb\x1b[31m")) },
+			`{"level":"warn","time":"2026-03-02T08:15:00.250Z","user":"a\\u000ab\\u001b[31m","message":"m"}`,
+		},
+		{
+			"bidi, separators, C1 and bad UTF-8 are shown, not obeyed", "info", func(l *logging.Logger) { l.Error("m", logging.Str("user", "a\u202eb\u2028c\u0085d\xff\ufeff")) },
+			`{"level":"error","time":"2026-03-02T08:15:00.250Z","user":"a\\u202eb\\u2028c\\u0085d\\xff\\ufeff","message":"m"}`,
+		},
+		{
+			"letters of every language pass", "info", func(l *logging.Logger) { l.Info("m", logging.Str("user", `"Žofie" 雪`)) },
+			`{"level":"info","time":"2026-03-02T08:15:00.250Z","user":"\"Žofie\" 雪","message":"m"}`,
+		},
+		{
+			"long text is cut between characters", "info", func(l *logging.Logger) { l.Info("m", logging.Str("user", strings.Repeat("é", 200)+"x")) },
+			`{"level":"info","time":"2026-03-02T08:15:00.250Z","user":"` + strings.Repeat("é", 128) + `...","message":"m"}`,
+		},
+		{
+			"a secret does not show", "info", func(l *logging.Logger) { l.Info("m", logging.Str("token", api.NewSecret("hunter2").String())) },
+			`{"level":"info","time":"2026-03-02T08:15:00.250Z","token":"[redacted]","message":"m"}`,
+		},
 		{"below the level: nothing", "warn", func(l *logging.Logger) { l.Info("m"); l.Debug("m"); l.Trace("m") }, ``},
-		{"trace writes all", "trace", func(l *logging.Logger) { l.Trace("m") },
-			`{"level":"trace","time":"2026-03-02T08:15:00.250Z","message":"m"}`},
-		{"an unknown level means info", "disabled", func(l *logging.Logger) { l.Debug("m"); l.Info("m") },
-			`{"level":"info","time":"2026-03-02T08:15:00.250Z","message":"m"}`},
+		{
+			"trace writes all", "trace", func(l *logging.Logger) { l.Trace("m") },
+			`{"level":"trace","time":"2026-03-02T08:15:00.250Z","message":"m"}`,
+		},
+		{
+			"an unknown level means info", "disabled", func(l *logging.Logger) { l.Debug("m"); l.Info("m") },
+			`{"level":"info","time":"2026-03-02T08:15:00.250Z","message":"m"}`,
+		},
 		{"a request", "info", func(l *logging.Logger) {
 			l.Request(logging.Line{
 				API: "session", Action: "validate", Session: id, Code: api.InvalidAuthToken, Took: 1234567 * time.Nanosecond,
 				Address: netip.MustParseAddr("fe80::1%eth0"), Err: errors.New("expired"), Warnings: 2,
 			})
 		}, `{"level":"info","time":"2026-03-02T08:15:00.250Z","api":"session","action":"validate","session":"sh_0000000000000000000012","code":12031,"ms":1.234,"address":"fe80::1","warnings":2,"error":"expired","message":"request"}`},
-		{"a request of which nothing is known", "info", func(l *logging.Logger) { l.Request(logging.Line{Code: api.BadEnvelope}) },
-			`{"level":"info","time":"2026-03-02T08:15:00.250Z","code":21001,"ms":0,"message":"request"}`},
-		{"the server's own failure is an error", "error", func(l *logging.Logger) { l.Request(logging.Line{Code: api.StorageFailed}); l.Request(logging.Line{}) },
-			`{"level":"error","time":"2026-03-02T08:15:00.250Z","code":21903,"ms":0,"message":"request"}`},
+		{
+			"a request of which nothing is known", "info", func(l *logging.Logger) { l.Request(logging.Line{Code: api.BadEnvelope}) },
+			`{"level":"info","time":"2026-03-02T08:15:00.250Z","code":21001,"ms":0,"message":"request"}`,
+		},
+		{
+			"the server's own failure is an error", "error", func(l *logging.Logger) { l.Request(logging.Line{Code: api.StorageFailed}); l.Request(logging.Line{}) },
+			`{"level":"error","time":"2026-03-02T08:15:00.250Z","code":21903,"ms":0,"message":"request"}`,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out bytes.Buffer
