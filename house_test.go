@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"dispatch":         {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/session", "internal/wire", "store"},
 	"internal/account": {"internal/api", "internal/clock", "internal/event", "internal/wire", "store"},
 	"internal/api":     {},
-	"internal/cli":     {"internal/api", "internal/config", "internal/wire"},
+	"internal/cli":     {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/wire", "store", "store/bolt"},
 	"internal/clock":   {},
 	"internal/config":  {"internal/api", "internal/wire"},
 	"internal/event":   {"internal/api", "internal/wire", "store"},

@@ -143,7 +143,7 @@ type Storage struct {
 // Log says what is written and how.
 type Log struct {
 	Level  string // trace, debug, info, warn, error
-	Format string // json or console
+	Format string // json or console; empty: what fits where the log goes
 }
 
 // Holder keeps the Config in force. The zero Holder is not usable; see NewHolder.

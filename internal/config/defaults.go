@@ -157,7 +157,7 @@ func builtin(name string) *Config {
 		DrainTimeout:        10,
 		EchoAuthToken:       true,
 		Storage:             Storage{Type: "bolt", Dir: "./data"},
-		Log:                 Log{Level: "info", Format: "json"},
+		Log:                 Log{Level: "info"},
 	}
 	table := profiles()
 	chosen := table[0]

@@ -182,6 +182,7 @@ func storageRows() []entry[Storage] {
 func logRows() []entry[Log] {
 	return []entry[Log]{
 		choice("level", []string{"trace", "debug", "info", "warn", "error"}, func(l *Log) *string { return &l.Level }, "The least that is logged."),
-		choice("format", []string{"json", "console"}, func(l *Log) *string { return &l.Format }, "json: a line each. console: for people."),
+		choice("format", []string{"json", "console"}, func(l *Log) *string { return &l.Format }, "json: a line each. console: for people.").
+			usually("console on a terminal, json elsewhere"),
 	}
 }
