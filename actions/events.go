@@ -53,7 +53,7 @@ type eventView struct {
 	Reason           string     `json:"reason,omitzero" doc:"Why."`
 	PermanentSession bool       `json:"permanentSession,omitzero" doc:"Is the session an API key?"`
 	Count            int64      `json:"count,omitzero" doc:"How many that the event sums up."`
-	By               *actorView `json:"by" doc:"Who did it; absent: the server."`
+	By               *actorView `json:"by,omitzero" doc:"Who did it; absent: the server."`
 }
 
 type actorView struct {

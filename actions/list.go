@@ -67,13 +67,13 @@ func (p *selection) Validate() error {
 type describeResult struct {
 	Sessions []sessionView `json:"sessions" doc:"The sessions, oldest first; for authTokens and sessionHandles in their order."`
 	Cursor   string        `json:"cursor,omitzero" doc:"Give it back to go on; absent: there is no more."`
-	Count    *int64        `json:"count" doc:"With countOnly: how many there are."`
+	Count    *int64        `json:"count,omitzero" doc:"With countOnly: how many there are."`
 }
 
 type listResult struct {
 	Sessions []sessionRow `json:"sessions" doc:"The sessions, oldest first."`
 	Cursor   string       `json:"cursor,omitzero" doc:"Give it back to go on; absent: there is no more."`
-	Count    *int64       `json:"count" doc:"With countOnly: how many there are."`
+	Count    *int64       `json:"count,omitzero" doc:"With countOnly: how many there are."`
 }
 
 type sessionRow struct {

@@ -143,11 +143,12 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 		return sessionView{}, err
 	}
 	c.Made(v.Handle)
-	if who == nil || who.AccountID == v.AccountID {
-		c.Issue(token)
-	}
 	view := s.view(c, &v, nil)
 	view.AuthToken = token.Reveal()
+	if who == nil || who.AccountID == v.AccountID {
+		c.Issue(token)
+		view.Current = true
+	}
 	return view, nil
 }
 

@@ -44,7 +44,7 @@ type sessionView struct {
 	AuthenticationTimestamp       time.Time           `json:"authenticationTimestamp" doc:"When it did."`
 	ClientIPAddress               string              `json:"clientIpAddress,omitzero" doc:"The address that the session was created from."`
 	UserAgent                     string              `json:"userAgent,omitzero" doc:"The user agent that it was created with."`
-	Device                        *device             `json:"device" doc:"What the user agent says it is."`
+	Device                        *device             `json:"device,omitzero" doc:"What the user agent says it is."`
 	Status                        string              `json:"status" doc:"pending, active, ended, removed, revoked, expired, abandoned or replaced."`
 	Current                       bool                `json:"current" doc:"Is it the session of the caller?"`
 	MaxSessionTimeoutSeconds      int64               `json:"maxSessionTimeoutSeconds" doc:"Seconds after its creation at which it expires whatever happens; 0 is never."`

@@ -2,13 +2,15 @@ package event
 
 import (
 	"fmt"
+	"time"
 
 	"sessiond/internal/wire"
 	"sessiond/store"
 )
 
-// Append adds e to what tx will append to the log.
+// Append adds e to what tx will append to the log, its time to the millisecond.
 func Append(tx *store.Tx, e Event) error {
+	e.Time = e.Time.UTC().Truncate(time.Millisecond)
 	data, err := wire.Marshal(&e)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
