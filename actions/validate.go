@@ -62,9 +62,9 @@ func (s *sessions) decide(c *dispatch.Call, who *session.Caller, token api.Secre
 	var live session.Live
 	var ok bool
 	if token.IsZero() {
-		live, scratch, ok = s.Sessions.Known(who.Handle, touch, scratch)
+		live, scratch, ok = s.Sessions.Known(c.Now, who.Handle, touch, scratch)
 	} else {
-		live, scratch, ok = s.Sessions.Check(token.Reveal(), touch && c.Reach.All, scratch)
+		live, scratch, ok = s.Sessions.Check(c.Now, token.Reveal(), touch && c.Reach.All, scratch)
 		if ok && !c.Reach.All {
 			if !c.Reach.Covers(live.AccountID) {
 				return decision{}, denied(account.SessionsValidate)

@@ -74,6 +74,7 @@ func (d *Dispatcher) Uncounted() uint64 { return d.counted.Swap(0) }
 type Call struct {
 	Config    *config.Config   // one snapshot for the whole request
 	Settings  *config.Settings // the caller's session's, else the configuration's
+	Now       int64            // Unix seconds of the request's arrival
 	Reach     session.Reach    // whose objects the action may see or change
 	Address   netip.Addr       // the client's
 	UserAgent string           // the client's; a copy is to be kept

@@ -91,7 +91,7 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 		*c = call{result: c.result[:0], Call: Call{Scratch: c.Scratch[:0]}}
 		d.calls.Put(c)
 	}()
-	c.Config, c.Settings, c.Address, c.UserAgent = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent
+	c.Config, c.Settings, c.Address, c.UserAgent, c.Now = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent, begun.Unix()
 
 	err := d.serve(ctx, c, r, item)
 	failure := Classify(err)
@@ -159,7 +159,7 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 		return nil
 	}
 	var ok bool
-	if c.caller, ok = d.deps.Sessions.Authenticate(token.Reveal(), false); !ok {
+	if c.caller, ok = d.deps.Sessions.AuthenticateAt(c.Now, token.Reveal(), false); !ok {
 		c.DeadToken = true
 		return nil
 	}

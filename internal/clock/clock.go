@@ -4,6 +4,7 @@ package clock
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,24 +13,23 @@ type Clock interface{ Now() time.Time }
 
 // System is the wall clock, held at its furthest: a step backwards of the
 // machine's time never revives a session.
-type System struct {
-	mu   sync.Mutex
-	last time.Time
-}
+type System struct{ last atomic.Int64 } // nanoseconds since 1970
 
 // NewSystem returns the machine's clock.
 func NewSystem() *System { return &System{} }
 
 // Now returns the time in UTC, without a monotonic part.
 func (c *System) Now() time.Time {
-	now := time.Now().UTC().Round(0)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if now.Before(c.last) {
-		return c.last
+	now := time.Now().UnixNano()
+	for {
+		last := c.last.Load()
+		if now <= last {
+			return time.Unix(0, last).UTC()
+		}
+		if c.last.CompareAndSwap(last, now) {
+			return time.Unix(0, now).UTC()
+		}
 	}
-	c.last = now
-	return now
 }
 
 // Fake is a clock for tests: it stands still until it is told to move.

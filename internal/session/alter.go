@@ -11,8 +11,9 @@ import (
 )
 
 // Alter changes a living session's record and returns it as it is then. change
-// may be called more than once; what it refuses leaves everything as it was. An
-// error wraps store.ErrNotFound for a session that does not live.
+// may be called more than once; what it refuses leaves everything as it was, and
+// the lifetime stays whatever it does: nobody can move that wall. An error wraps
+// store.ErrNotFound for a session that does not live.
 func (k *Keeper) Alter(ctx context.Context, h api.ID, by event.Actor, change func(*Record) error) (View, error) {
 	for range attempts {
 		live, _, ok := k.table.look(proof{handle: h, now: k.now()}, nil)
@@ -23,9 +24,11 @@ func (k *Keeper) Alter(ctx context.Context, h api.ID, by event.Actor, change fun
 		if err != nil {
 			return View{}, err
 		}
+		created, lifetime := r.Created, r.MaxSeconds
 		if err := change(r); err != nil {
 			return View{}, err
 		}
+		r.Created, r.MaxSeconds = created, lifetime
 		r.Revision++
 		r.LastAccess = live.LastAccess
 		tx := store.Tx{

@@ -18,10 +18,16 @@ import (
 func (t *Table) Apply(c store.Change) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var first error
+	accounts, first := accountsIn(c.Put)
 	for i := range c.Put {
-		if err := t.put(&c.Put[i]); err != nil && first == nil {
+		if err := t.put(&c.Put[i], accounts); err != nil && first == nil {
 			first = err
+		}
+	}
+	for _, a := range accounts {
+		if n := t.byAccount[a.ID]; n != 0 {
+			t.learn(n, a)
+			t.settleDead(t.account(n))
 		}
 	}
 	for _, key := range c.Delete {
@@ -32,7 +38,27 @@ func (t *Table) Apply(c store.Change) error {
 	return first
 }
 
-func (t *Table) put(item *store.Item) error {
+// accountsIn returns the records of accounts among what a commit put. They come
+// after its sessions: one that is spared must have the new epoch before those of
+// the old are buried.
+func accountsIn(put []store.Item) (accounts []*account.Account, first error) {
+	for i := range put {
+		if !strings.HasPrefix(put[i].Key, account.KeyPrefix) {
+			continue
+		}
+		a, err := account.Decode(put[i])
+		if err == nil {
+			accounts = append(accounts, a)
+		} else if first == nil {
+			first = err
+		}
+	}
+	return accounts, first
+}
+
+// put takes over a stored value, but for accounts: only what the sessions need of
+// those that changed with them.
+func (t *Table) put(item *store.Item, accounts []*account.Account) error {
 	kind, rest, _ := strings.Cut(item.Key, "/")
 	switch kind + "/" {
 	case liveKeys:
@@ -44,18 +70,10 @@ func (t *Table) put(item *store.Item) error {
 		if err != nil {
 			return err
 		}
-		t.upsert(r, 0)
+		t.upsert(r, 0, accounts)
 	case endKeys:
 		if h, ok := handleOf(endKeys, item.Key); ok {
 			t.remove(h)
-		}
-	case account.KeyPrefix:
-		a, err := account.Decode(*item)
-		if err != nil {
-			return err
-		}
-		if n := t.byAccount[a.ID]; n != 0 {
-			t.refresh(n, a)
 		}
 	case epochKeys:
 		g, err := decodeGeneration(*item)
@@ -78,8 +96,9 @@ func (g *generation) set(to Generation) {
 }
 
 // upsert inserts a session, or renews what the table holds of it. A session that
-// was used later than its record says keeps that.
-func (t *Table) upsert(r *Record, touched uint32) {
+// was used later than its record says keeps that. If its account is among those
+// given, which changed in the same commit, readers see both changes or neither.
+func (t *Table) upsert(r *Record, touched uint32, accounts []*account.Account) {
 	s, tag := t.shardOf(&r.Handle)
 	s.mu.RLock()
 	n := s.find(tag, &r.Handle, t)
@@ -108,6 +127,9 @@ func (t *Table) upsert(r *Record, touched uint32) {
 	atomic.StoreUint32(&e.flushed, max(touched, atomic.LoadUint32(&e.flushed)))
 	if isNew {
 		s.insert(tag, n)
+	}
+	if i := slices.IndexFunc(accounts, func(a *account.Account) bool { return a.ID == r.AccountID }); i >= 0 {
+		t.learn(e.account, accounts[i])
 	}
 	s.mu.Unlock()
 
@@ -158,7 +180,7 @@ func (t *Table) link(n uint32, e *entry, r *Record) {
 		a.head = n
 		a.sessions++
 	}
-	t.settle(n, e)
+	t.settle(e)
 }
 
 // remove takes a session off the table: it has ended, durably.
@@ -218,8 +240,8 @@ func (t *Table) introduce(a *account.Account) uint32 {
 		t.account(n).id = a.ID
 		t.byAccount[a.ID] = n
 		t.fill(n, a)
-	} else {
-		t.refresh(n, a)
+	} else if t.learn(n, a) {
+		t.settleDead(t.account(n))
 	}
 	t.account(n).pins++
 	return n
@@ -242,18 +264,19 @@ func (t *Table) unpin(n uint32) {
 	t.release(n)
 }
 
-// refresh takes over an account's newer record. Its sessions of an epoch that
-// is no longer in force lose their places and wait for their tombstones.
-func (t *Table) refresh(n uint32, a *account.Account) {
+// learn takes over an account's record if it is newer than the one known, and
+// reports whether it was.
+func (t *Table) learn(n uint32, a *account.Account) bool {
 	slot := t.account(n)
 	if uint64(a.Rev) < slot.rev || (uint64(a.Rev) == slot.rev && !slot.gone) {
-		return
+		return false
 	}
 	t.fill(n, a)
-	t.settleDead(slot)
+	return true
 }
 
-// settleDead takes the places of an account's sessions whose epochs are past.
+// settleDead takes the places of an account's sessions whose epochs are no longer
+// in force; they wait for their tombstones.
 func (t *Table) settleDead(slot *accountSlot) {
 	r := t.realm(slot.realm)
 	for n := slot.head; n != 0; {
@@ -265,8 +288,10 @@ func (t *Table) settleDead(slot *accountSlot) {
 	}
 }
 
-// bury gives a dead session's place back and queues it for its tombstone.
+// bury gives a dead session's place back and queues it for its tombstone. From
+// then on nothing revives it.
 func (t *Table) bury(e *entry) {
+	atomic.OrUint32(&e.overlay, isDying)
 	t.uncount(e)
 	if e.state&isSwept == 0 {
 		e.state |= isSwept

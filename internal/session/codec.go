@@ -246,7 +246,10 @@ func decodeEnd(data []byte) (End, error) {
 	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
 		switch f {
 		case feStatus:
-			end.Status = Status(n) //nolint:gosec // checked below
+			if n > uint64(Replaced) {
+				return ErrRecord
+			}
+			end.Status = Status(n) //nolint:gosec // few
 		case feAt:
 			end.At = signed(n)
 		case feReason:
@@ -256,7 +259,7 @@ func decodeEnd(data []byte) (End, error) {
 		}
 		return nil
 	})
-	if err == nil && (end.Status <= Active || end.Status > Replaced) {
+	if err == nil && end.Status <= Active {
 		err = ErrRecord
 	}
 	return end, err

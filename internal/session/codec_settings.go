@@ -20,6 +20,7 @@ const (
 	fgOmit
 	fgInclude
 	fgExclude
+	fgSetCookie
 )
 
 func encodeSettings(s *config.Settings) []byte {
@@ -42,6 +43,9 @@ func encodeSettings(s *config.Settings) []byte {
 		for _, v := range list.values {
 			e.nested(list.field, []byte(v))
 		}
+	}
+	if o.SetCookie {
+		e.number(fgSetCookie, 1)
 	}
 	return e
 }
@@ -77,6 +81,8 @@ func decodeSettings(data []byte) (config.Settings, error) {
 			o.IncludeFields = append(o.IncludeFields, string(b))
 		case fgExclude:
 			o.ExcludeFields = append(o.ExcludeFields, string(b))
+		case fgSetCookie:
+			o.SetCookie = n != 0
 		}
 		return nil
 	})

@@ -96,6 +96,9 @@ func (k *Keeper) identifyAgain(ctx context.Context, n *NewSession, was *account.
 		return k.identify(ctx, n)
 	}
 	a, err := k.accounts.Find(ctx, was.Realm, was.Username)
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
+		return nil, false, account.LoginFailed()
+	}
 	if err != nil {
 		return nil, false, err
 	}

@@ -26,7 +26,7 @@ const (
 // commit, and done is true once this end is durable; it is false, without an
 // error, for a session that has ended already or never was.
 func (k *Keeper) End(ctx context.Context, h api.ID, end End, by event.Actor) (done bool, err error) {
-	if !k.table.dying(h) {
+	if !k.table.dying(h, k.now()) {
 		return false, nil
 	}
 	for range attempts {
@@ -42,7 +42,7 @@ func (k *Keeper) End(ctx context.Context, h api.ID, end End, by event.Actor) (do
 			Put:    []store.Put{{Key: endKey(h), Value: end.encode()}},
 			Urgent: true,
 		}
-		if err := event.Append(&tx, endEvent(r, end, by)); err != nil {
+		if err := event.Append(&tx, k.endEvent(r, end, by)); err != nil {
 			return false, err
 		}
 		_, err = k.store.Commit(ctx, tx)
@@ -58,9 +58,11 @@ func (k *Keeper) End(ctx context.Context, h api.ID, end End, by event.Actor) (do
 	return false, api.Errorf(api.Conflict, "the session is being changed by others at this moment: repeat the request")
 }
 
-func endEvent(r *Record, end End, by event.Actor) event.Event {
+// endEvent tells of an end that is committed now; the session may have died
+// earlier.
+func (k *Keeper) endEvent(r *Record, end End, by event.Actor) event.Event {
 	return event.Event{
-		Time: timeOf(end.At), Kind: event.SessionEnded, SessionHandle: HandleText(r.Handle), AccountID: r.AccountID.String(),
+		Time: k.clock.Now(), Kind: event.SessionEnded, SessionHandle: HandleText(r.Handle), AccountID: r.AccountID.String(),
 		Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, Status: end.Status.String(), Reason: end.Reason,
 		ClientIPAddress: addressText(r.Address), By: by,
 	}
@@ -113,6 +115,7 @@ func (k *Keeper) NewEnd(status Status, reason string, by *Caller) End {
 // names lives on. change may alter the account in the same commit. It returns
 // how many living sessions that ended.
 func (k *Keeper) EndAccount(ctx context.Context, realm, username string, how EndAccount) (ended int, err error) {
+	marked := 0 // by attempts that lost a race
 	for range attempts {
 		a, err := k.accounts.Find(ctx, realm, username)
 		if err != nil {
@@ -120,7 +123,10 @@ func (k *Keeper) EndAccount(ctx context.Context, realm, username string, how End
 		}
 		ended, err = k.endAccount(ctx, a, &how)
 		if !errors.Is(err, store.ErrConflict) {
-			return ended, err
+			return marked + ended, err
+		}
+		if how.Change == nil {
+			marked += ended
 		}
 	}
 	return 0, contended()
@@ -163,7 +169,7 @@ func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAcc
 		if how.Spare == nil || live.Handle != how.Spare.Handle {
 			ended++
 			if how.Change == nil {
-				k.table.dying(live.Handle)
+				k.table.dying(live.Handle, k.now())
 			}
 			continue
 		}

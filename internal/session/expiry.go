@@ -35,7 +35,7 @@ func (t *Table) expire(now int64) {
 			continue // the entry was freed, or stands in the heap once more
 		}
 		e.queued = 0
-		if e.expired(now) && t.seal(e, now) {
+		if t.seal(e, now) {
 			t.bury(e)
 		} else {
 			x.note(n, e)
@@ -51,15 +51,18 @@ func (e *entry) expired(now int64) bool {
 	return d != 0 && int64(d) <= now
 }
 
-// seal makes an expired session's death final. A reader that found it alive a
-// moment ago may touch it still: either that touch is seen here, and it lives, or
-// it comes too late to revive it.
+// seal makes the death of a session final if it has expired. Readers look and
+// touch in one hold of the shard's lock: either a touch is seen here, and the
+// session lives, or it comes too late to revive it.
 func (t *Table) seal(e *entry, now int64) bool {
-	if atomic.OrUint32(&e.overlay, isDying)&isDying != 0 || e.expired(now) {
-		return true
+	s, _ := t.shardOf(&e.handle)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !e.expired(now) {
+		return false
 	}
-	atomic.AndUint32(&e.overlay, ^isDying)
-	return false
+	atomic.OrUint32(&e.overlay, isDying)
+	return true
 }
 
 // compact drops what stands for sessions that are gone.

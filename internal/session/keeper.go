@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -28,6 +29,8 @@ type Keeper struct {
 	config   *config.Holder
 	stop     func()
 	failed   func(error) // told of commits that the table could not read
+
+	furthest atomic.Int64 // what now returned last
 }
 
 // Deps are what a Keeper works with.
@@ -84,29 +87,35 @@ func (c *Caller) May(p account.Permissions) bool { return c.Permissions&p == p }
 // Authenticate returns whose token this is. Whatever is wrong with a token looks
 // the same. With touch, the use counts against the idle time.
 func (k *Keeper) Authenticate(token string, touch bool) (Caller, bool) {
-	live, _, ok := k.check(token, touch, false, nil)
+	return k.AuthenticateAt(k.now(), token, touch)
+}
+
+// AuthenticateAt is Authenticate for a moment, in Unix seconds, that the caller
+// has just been told by the clock.
+func (k *Keeper) AuthenticateAt(now int64, token string, touch bool) (Caller, bool) {
+	live, _, ok := k.check(now, token, touch, false, nil)
 	return Caller{live}, ok
 }
 
 // Check returns the session whose token this is, and appends to dst what
 // validate answers about its account: members of a JSON object, each with a
 // comma before it.
-func (k *Keeper) Check(token string, touch bool, dst []byte) (Live, []byte, bool) {
-	return k.check(token, touch, true, dst)
+func (k *Keeper) Check(now int64, token string, touch bool, dst []byte) (Live, []byte, bool) {
+	return k.check(now, token, touch, true, dst)
 }
 
 // Known is Check for a session that was found already.
-func (k *Keeper) Known(h api.ID, touch bool, dst []byte) (Live, []byte, bool) {
-	return k.table.look(proof{handle: h, who: true, touch: touch, now: k.now()}, dst)
+func (k *Keeper) Known(now int64, h api.ID, touch bool, dst []byte) (Live, []byte, bool) {
+	return k.table.look(proof{handle: h, who: true, touch: touch, now: now}, dst)
 }
 
-func (k *Keeper) check(token string, touch, who bool, dst []byte) (Live, []byte, bool) {
+func (k *Keeper) check(now int64, token string, touch, who bool, dst []byte) (Live, []byte, bool) {
 	h, ok := Locate(token)
 	if !ok {
 		return Live{}, dst, false
 	}
 	sum := hashOf(token)
-	return k.table.look(proof{handle: h, hash: &sum, who: who, touch: touch, now: k.now()}, dst)
+	return k.table.look(proof{handle: h, hash: &sum, who: who, touch: touch, now: now}, dst)
 }
 
 // Touch counts a use of a living session against its idle time.
@@ -123,7 +132,17 @@ func (k *Keeper) Actor(c *Caller) event.Actor {
 // Count returns how many sessions live.
 func (k *Keeper) Count() int64 { return k.table.Count(k.now()) }
 
-func (k *Keeper) now() int64 { return k.clock.Now().Unix() }
+// now returns the present second. It never goes back, whatever the clock does: a
+// session that was dead once does not live again.
+func (k *Keeper) now() int64 {
+	now := k.clock.Now().Unix()
+	for last := k.furthest.Load(); last < now; last = k.furthest.Load() {
+		if k.furthest.CompareAndSwap(last, now) {
+			return now
+		}
+	}
+	return k.furthest.Load()
+}
 
 // View is a session in full: its record, with what is more recent in the table.
 type View struct {
@@ -218,7 +237,9 @@ func (k *Keeper) unfolded(ctx context.Context, h api.ID) (View, error) {
 	case err == nil:
 		r.End, err = decodeEnd(item.Value)
 	case errors.Is(err, store.ErrNotFound):
-		r.End, err = k.endOf(ctx, r)
+		if r.End, err = k.endOf(ctx, r); err == nil && r.End == (End{}) {
+			r.End = End{Status: Ended, At: k.now()} // its end is under way, or could not be written
+		}
 	}
 	return View{Record: r}, err
 }

@@ -177,7 +177,7 @@ func (t *Table) forget(p place) {
 
 // settle gives a new entry its place: the one that was reserved for it, or, when
 // it comes from elsewhere, a new one.
-func (t *Table) settle(n uint32, e *entry) {
+func (t *Table) settle(e *entry) {
 	e.state |= isCounted
 	if p, ok := t.limits.reserved[e.handle]; ok {
 		delete(t.limits.reserved, e.handle)

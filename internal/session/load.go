@@ -21,7 +21,7 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 		}
 		return nil
 	}
-	if err := each(epochKeys, t.put); err != nil {
+	if err := each(epochKeys, func(item *store.Item) error { return t.put(item, nil) }); err != nil {
 		return err
 	}
 	var pinned []uint32
@@ -64,7 +64,7 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 		if err != nil {
 			return err
 		}
-		t.upsert(r, touched[h])
+		t.upsert(r, touched[h], nil)
 		if n++; progress != nil && n%10_000 == 0 {
 			progress(n)
 		}

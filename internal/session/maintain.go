@@ -22,7 +22,8 @@ const (
 	sweepPage   = 3300 // sessions looked at before others get a turn
 	touchBlock  = 1000 // last accesses in one value
 	touchBlocks = 16   // of them, before they are folded into their records
-	foldBatch   = 90
+	foldBlocks  = 90   // of them at once
+	foldBatch   = 45   // records in a commit: each is two conditions
 	purgeBatch  = 90
 )
 
@@ -94,12 +95,12 @@ func (k *Keeper) sweep(ctx context.Context) error {
 // buryEach is bury for sessions of which others change some at the same time.
 func (k *Keeper) buryEach(ctx context.Context, handles []api.ID) error {
 	for i := range handles {
-		for range attempts {
-			if err := k.bury(ctx, handles[i:i+1]); err == nil {
-				break
-			} else if !errors.Is(err, store.ErrConflict) {
-				return err
-			}
+		err := store.ErrConflict
+		for n := 0; n < attempts && errors.Is(err, store.ErrConflict); n++ {
+			err = k.bury(ctx, handles[i:i+1])
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -126,12 +127,13 @@ func (k *Keeper) bury(ctx context.Context, handles []api.ID) error {
 			return err
 		}
 		if r.End == (End{}) {
-			continue
+			// An alteration moved the moment of its death when that had come already.
+			r.End = End{Status: Expired, At: k.now(), Reason: ReasonIdle}
 		}
 		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h))
-		if err := event.Append(&tx, endEvent(r, r.End, event.Actor{SessionHandle: r.End.By})); err != nil {
+		if err := event.Append(&tx, k.endEvent(r, r.End, event.Actor{SessionHandle: r.End.By})); err != nil {
 			return err
 		}
 	}
@@ -143,16 +145,35 @@ func (k *Keeper) bury(ctx context.Context, handles []api.ID) error {
 }
 
 // endOf returns the end of a session that nobody ended by its handle: what it
-// died of. It is zero for one that lives.
+// died of first. It is zero for one that lives.
 func (k *Keeper) endOf(ctx context.Context, r *Record) (End, error) {
 	r.LastAccess = max(r.LastAccess, k.table.lastUse(r.Handle))
-	now, wall, idle := k.now(), int64(r.wall()), r.idleAt()
-	if wall != 0 && wall <= now && (idle == 0 || wall <= idle) {
-		return End{Status: Expired, At: wall, Reason: ReasonLifetime}, nil
+	now := k.now()
+	expired := r.expiry(now)
+	if !k.table.outdated(r.Handle) {
+		return expired, nil
 	}
-	if idle != 0 && idle <= now {
-		return End{Status: Expired, At: idle, Reason: ReasonIdle}, nil
+	end, err := k.endByEpoch(ctx, r, now)
+	if err == nil && expired != (End{}) && (end == (End{}) || expired.At <= end.At) {
+		end = expired
 	}
+	return end, err
+}
+
+// expiry returns the end of a session that died by itself.
+func (r *Record) expiry(now int64) End {
+	wall, idle := int64(r.wall()), r.idleAt()
+	switch {
+	case wall != 0 && wall <= now && (idle == 0 || wall <= idle):
+		return End{Status: Expired, At: wall, Reason: ReasonLifetime}
+	case idle != 0 && idle <= now:
+		return End{Status: Expired, At: idle, Reason: ReasonIdle}
+	}
+	return End{}
+}
+
+// endByEpoch returns the end of a session whose account, realm or server ended it.
+func (k *Keeper) endByEpoch(ctx context.Context, r *Record, now int64) (End, error) {
 	a, err := k.accounts.Find(ctx, r.Realm, r.Username)
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
 		return End{Status: Revoked, At: now, Reason: ReasonAccountDisabled}, nil
@@ -212,6 +233,9 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 			return ErrRecord
 		}
 		r, rev, err := k.read(ctx, h)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // folded by somebody else
+		}
 		if err != nil {
 			return err
 		}
@@ -222,34 +246,45 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h), endKey(h))
 	}
+	if len(tx.Put) == 0 {
+		return nil
+	}
 	_, err := k.store.Commit(ctx, tx)
 	return err
 }
 
 // flushTouches writes the last uses that wait, many in one value.
 func (k *Keeper) flushTouches(ctx context.Context, all bool) error {
-	for block := range slices.Chunk(k.table.takeTouched(all), touchBlock) {
-		id, err := k.newHandle()
-		if err != nil {
-			return err
-		}
-		value := make([]byte, 0, len(block)*touchLen)
-		for _, use := range block {
-			value = appendTouch(value, use.handle, use.at)
-		}
-		if _, err := k.store.Commit(ctx, store.Tx{Put: []store.Put{{Key: touchKeys + string(id[:]), Value: value}}}); err != nil {
+	for uses := k.table.takeTouched(all); len(uses) > 0; {
+		block := uses[:min(touchBlock, len(uses))]
+		if err := k.flushBlock(ctx, block); err != nil {
+			k.table.putTouched(uses)
 			return fmt.Errorf("write last accesses: %w", err)
 		}
 		k.table.written(block)
+		uses = uses[len(block):]
 	}
 	return nil
+}
+
+func (k *Keeper) flushBlock(ctx context.Context, block []lastUse) error {
+	id, err := k.newHandle()
+	if err != nil {
+		return err
+	}
+	value := make([]byte, 0, len(block)*touchLen)
+	for _, use := range block {
+		value = appendTouch(value, use.handle, use.at)
+	}
+	_, err = k.store.Commit(ctx, store.Tx{Put: []store.Put{{Key: touchKeys + string(id[:]), Value: value}}})
+	return err
 }
 
 // foldTouches writes the last uses into their records and drops the blocks, once
 // there are enough of them.
 func (k *Keeper) foldTouches(ctx context.Context, enough int) error {
 	for {
-		blocks, err := k.store.List(ctx, store.Range{Prefix: touchKeys, Limit: foldBatch})
+		blocks, err := k.store.List(ctx, store.Range{Prefix: touchKeys, Limit: foldBlocks})
 		if err != nil || len(blocks) < enough {
 			return err
 		}
@@ -270,12 +305,15 @@ func (k *Keeper) foldTouches(ctx context.Context, enough int) error {
 		if _, err := k.store.Commit(ctx, drop); err != nil {
 			return err
 		}
-		if len(blocks) < foldBatch {
+		if len(blocks) < foldBlocks {
 			return nil
 		}
 	}
 }
 
+// foldUses writes last uses into the records of living sessions. The record of
+// one that has ended stays as it is: written anew, it would be taken for a
+// session that begins.
 func (k *Keeper) foldUses(ctx context.Context, handles []api.ID, uses map[api.ID]int64) error {
 	for range attempts {
 		var tx store.Tx
@@ -287,8 +325,14 @@ func (k *Keeper) foldUses(ctx context.Context, handles []api.ID, uses map[api.ID
 			if err != nil {
 				return err
 			}
+			if _, err := k.store.Get(ctx, endKey(h)); !errors.Is(err, store.ErrNotFound) {
+				if err != nil {
+					return err
+				}
+				continue
+			}
 			r.LastAccess = uses[h]
-			tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev})
+			tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
 			tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
 		}
 		if len(tx.Put) == 0 {
@@ -339,5 +383,3 @@ func (k *Keeper) purge(ctx context.Context) error {
 	}
 	return event.Purge(ctx, k.store, before)
 }
-
-func timeOf(unix int64) time.Time { return time.Unix(unix, 0).UTC() }

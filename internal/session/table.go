@@ -259,17 +259,33 @@ func (e *entry) current(slot *accountSlot, r *realm, server *generation) bool {
 }
 
 // dying marks a session whose end is under way: it is dead from now on, whatever
-// becomes of the commit. It reports whether there was such a session to mark.
-func (t *Table) dying(h api.ID) bool {
-	s, tag := t.shardOf(&h)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	n := s.find(tag, &h, t)
-	if n == 0 {
-		return false
-	}
-	atomic.OrUint32(&t.entry(n).overlay, isDying)
-	return true
+// becomes of the commit. It reports whether there was a session to end: one that
+// lives, or whose end could not be written.
+func (t *Table) dying(h api.ID, now int64) bool {
+	marked := false
+	t.withEntry(h, func(e *entry) {
+		if marked = !e.expired(now) && t.inForce(e); marked {
+			atomic.OrUint32(&e.overlay, isDying)
+		}
+	})
+	return marked
+}
+
+// inForce is current for a caller who holds the entry's shard.
+func (t *Table) inForce(e *entry) bool {
+	stripe := t.stripe(e.account)
+	stripe.RLock()
+	defer stripe.RUnlock()
+	slot := t.account(e.account)
+	return e.current(slot, (*t.realms.Load())[slot.realm], &t.server)
+}
+
+// outdated reports whether an epoch has ended a session, as far as the table
+// knows: it may have for one that the table does not hold.
+func (t *Table) outdated(h api.ID) bool {
+	outdated := true
+	t.withEntry(h, func(e *entry) { outdated = !t.inForce(e) })
+	return outdated
 }
 
 // ofAccount returns the handles of an account's living sessions, oldest first.

@@ -19,8 +19,17 @@ type touchQueue struct {
 // touch notes a use of a session that lives. The time stays in memory; once it
 // is far enough from what the store has, the session waits to be written.
 func (t *Table) touch(e *entry, now uint32) {
-	atomic.StoreUint32(&e.touched, now)
-	if now-atomic.LoadUint32(&e.flushed) < t.period(e.idle) || atomic.OrUint32(&e.overlay, isDirty)&isDirty != 0 {
+	last := atomic.LoadUint32(&e.touched)
+	for last < now && !atomic.CompareAndSwapUint32(&e.touched, last, now) {
+		last = atomic.LoadUint32(&e.touched)
+	}
+	if last < now && now-atomic.LoadUint32(&e.flushed) >= t.period(e.idle) {
+		t.queueTouch(e)
+	}
+}
+
+func (t *Table) queueTouch(e *entry) {
+	if atomic.OrUint32(&e.overlay, isDirty)&isDirty != 0 {
 		return
 	}
 	t.touched.mu.Lock()
@@ -52,16 +61,25 @@ func (t *Table) takeTouched(all bool) []lastUse {
 	t.touched.handles = nil
 	t.touched.mu.Unlock()
 	if all {
-		handles = t.behind()
+		handles = append(handles, t.behind()...)
 	}
 	uses := make([]lastUse, 0, len(handles))
 	for _, h := range handles {
 		t.withEntry(h, func(e *entry) {
 			atomic.AndUint32(&e.overlay, ^isDirty)
-			uses = append(uses, lastUse{h, atomic.LoadUint32(&e.touched)})
+			if at := atomic.LoadUint32(&e.touched); at > atomic.LoadUint32(&e.flushed) {
+				uses = append(uses, lastUse{h, at})
+			}
 		})
 	}
 	return uses
+}
+
+// putTouched queues sessions again whose last uses could not be written.
+func (t *Table) putTouched(uses []lastUse) {
+	for _, u := range uses {
+		t.withEntry(u.handle, t.queueTouch)
+	}
 }
 
 // written notes that the store has these uses.

@@ -1,0 +1,177 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/store"
+)
+
+// What the tests look at from outside.
+
+func NewToken(prefix string, handle api.ID, random io.Reader) (api.Secret, error) {
+	return newToken(prefix, handle, random)
+}
+
+func (r *Record) Encode() []byte                               { return r.encode() }
+func DecodeRecord(handle api.ID, data []byte) (*Record, error) { return decodeRecord(handle, data) }
+func DecodeEnd(data []byte) (End, error)                       { return decodeEnd(data) }
+func (end *End) Encode() []byte                                { return end.encode() }
+func (g Generation) Encode() []byte                            { return g.encode() }
+func DecodeGeneration(item store.Item) (Generation, error)     { return decodeGeneration(item) }
+func AppendTouch(dst []byte, h api.ID, at uint32) []byte       { return appendTouch(dst, h, at) }
+func ReadTouches(block []byte, do func(api.ID, uint32)) error  { return readTouches(block, do) }
+
+func LiveKey(h api.ID) string        { return liveKey(h) }
+func EndKey(h api.ID) string         { return endKey(h) }
+func PastKey(h api.ID) string        { return pastKey(h) }
+func RealmEpoch(realm string) string { return realmEpoch(realm) }
+
+const (
+	ServerEpoch = serverEpoch
+	LiveKeys    = liveKeys
+	EndKeys     = endKeys
+	PastKeys    = pastKeys
+	TouchKeys   = touchKeys
+)
+
+func (k *Keeper) Table() *Table                           { return k.table }
+func (k *Keeper) Sweep(ctx context.Context) error         { return k.sweep(ctx) }
+func (k *Keeper) FoldEnds(ctx context.Context) error      { return k.foldEnds(ctx) }
+func (k *Keeper) FlushTouches(ctx context.Context) error  { return k.flushTouches(ctx, false) }
+func (k *Keeper) FoldTouches(ctx context.Context) error   { return k.foldTouches(ctx, 1) }
+func (k *Keeper) Maintenance(ctx context.Context, n int) error { return k.maintain(ctx, n) }
+
+func (t *Table) Expire(now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.expire(now)
+}
+
+func (t *Table) Touch(h api.ID, now int64) bool {
+	_, _, ok := t.look(proof{handle: h, touch: true, now: now}, nil)
+	return ok
+}
+
+func (t *Table) Dying(h api.ID, now int64) bool { return t.dying(h, now) }
+
+func (t *Table) IsBuried(h api.ID) (buried bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.withEntry(h, func(e *entry) { buried = e.state&isSwept != 0 })
+	return buried
+}
+
+func (t *Table) Insert(r *Record, a *account.Account) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.introduce(a)
+	t.upsert(r, 0, nil)
+	t.unpin(n)
+}
+
+// ReserveFor is Reserve for tests that have the address as text.
+func (t *Table) ReserveFor(h api.ID, a *account.Account, address netip.Addr, l Limits, now int64) error {
+	return t.Reserve(h, a, addressFor(address, false), l, now)
+}
+
+// Recount compares each count and list of the table with its entries.
+func (t *Table) Recount() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	type tally struct{ sessions, count, pins int32 }
+	accounts, addresses := map[uint32]*tally{}, map[uint32]*tally{}
+	of := func(m map[uint32]*tally, n uint32) *tally {
+		if m[n] == nil {
+			m[n] = &tally{}
+		}
+		return m[n]
+	}
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	live, total := 0, int64(len(t.limits.reserved))
+	for _, p := range t.limits.reserved {
+		of(accounts, p.account).count++
+		of(accounts, p.account).pins++
+		if p.address != 0 {
+			of(addresses, p.address).count++
+			of(addresses, p.address).pins++
+		}
+	}
+	for n := uint32(1); n <= t.entries.next; n++ {
+		e := t.entry(n)
+		if e.handle.IsZero() {
+			continue
+		}
+		live++
+		counted := int32(0)
+		if e.state&isCounted != 0 {
+			counted = 1
+			total++
+		}
+		if e.state&isSwept != 0 && (counted != 0 || e.overlay&isDying == 0) {
+			fault("%s is buried, and is counted (%d) or not dead", e.handle, counted)
+		}
+		s, tag := t.shardOf(&e.handle)
+		if got := s.find(tag, &e.handle, t); got != n {
+			fault("%s is entry %d, the index says %d", e.handle, n, got)
+		}
+		of(accounts, e.account).sessions++
+		of(accounts, e.account).count += counted
+		if e.address != 0 {
+			of(addresses, e.address).sessions++
+			of(addresses, e.address).count += counted
+		}
+	}
+	if live != t.live || total != t.limits.total {
+		fault("%d entries and %d places are counted, there are %d and %d", t.live, t.limits.total, live, total)
+	}
+	for id, n := range t.byAccount {
+		slot, want := t.account(n), of(accounts, n)
+		delete(accounts, n)
+		if slot.id != id || (tally{slot.sessions, slot.count, slot.pins}) != *want {
+			fault("account %s: %d sessions, %d places, %d pins, want %+v", id, slot.sessions, slot.count, slot.pins, *want)
+		}
+		if slot.sessions == 0 && slot.pins == 0 {
+			fault("account %s is kept for nobody", id)
+		}
+		if got := t.length(slot.head, func(e *entry) (uint32, uint32, bool) { return e.accPrev, e.accNext, e.account == n }); got != slot.sessions {
+			fault("account %s: a list of %d for %d sessions", id, got, slot.sessions)
+		}
+	}
+	for key, n := range t.byAddress {
+		a, want := t.address(n), of(addresses, n)
+		delete(addresses, n)
+		if a.key != key || (tally{a.sessions, a.count, a.pins}) != *want {
+			fault("address %v: %d sessions, %d places, %d pins, want %+v", netip.AddrFrom16(key), a.sessions, a.count, a.pins, *want)
+		}
+		if a.sessions == 0 && a.pins == 0 {
+			fault("address %v is kept for nobody", netip.AddrFrom16(key))
+		}
+		if got := t.length(a.head, func(e *entry) (uint32, uint32, bool) { return e.adrPrev, e.adrNext, e.address == n }); got != a.sessions {
+			fault("address %v: a list of %d for %d sessions", netip.AddrFrom16(key), got, a.sessions)
+		}
+	}
+	if len(accounts) > 0 || len(addresses) > 0 {
+		fault("%d accounts and %d addresses of entries are not indexed", len(accounts), len(addresses))
+	}
+	return errors.Join(errs...)
+}
+
+// length walks a list and returns its length, or -1 where a link is wrong.
+func (t *Table) length(head uint32, links func(*entry) (prev, next uint32, belongs bool)) int32 {
+	var length int32
+	for last, n := uint32(0), head; n != 0; length++ {
+		prev, next, belongs := links(t.entry(n))
+		if prev != last || !belongs || int(length) > t.live {
+			return -1
+		}
+		last, n = n, next
+	}
+	return length
+}
