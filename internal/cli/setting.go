@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -54,7 +55,7 @@ func settings() []setting {
 			override: func(text string) (config.Override, error) {
 				on, err := strconv.ParseBool(text)
 				if err != nil {
-					return nil, fmt.Errorf("is true or false")
+					return nil, errors.New("is true or false")
 				}
 				return func(c *config.Config) { c.InsecureHTTP = on }, nil
 			},
@@ -90,11 +91,11 @@ func listen(text string) (config.Override, error) {
 	const want = "is HOST:PORT, such as 127.0.0.1:8080, or :8080 for all networks"
 	host, service, err := net.SplitHostPort(text)
 	if err != nil {
-		return nil, fmt.Errorf(want)
+		return nil, errors.New(want)
 	}
 	port, err := strconv.ParseUint(service, 10, 16)
 	if err != nil {
-		return nil, fmt.Errorf(want)
+		return nil, errors.New(want)
 	}
 	if host == "" {
 		host = "*"
@@ -192,7 +193,7 @@ func dataFile(cmd *cobra.Command) (string, error) {
 			return "", err
 		}
 		if c.Storage.Type != "bolt" {
-			return "", fmt.Errorf("services.json keeps the data in memory: there is no folder to work on; name one with --data")
+			return "", errors.New("services.json keeps the data in memory: there is no folder to work on; name one with --data")
 		}
 		dir = c.Storage.Dir
 	}

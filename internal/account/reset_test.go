@@ -1,0 +1,103 @@
+package account
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sessiond/internal/api"
+	"sessiond/internal/event"
+	"sessiond/store"
+)
+
+func TestResetAdmin(t *testing.T) {
+	const another = "another horse battery"
+	for name, tt := range map[string]struct {
+		before      func(*Account) // nil: there is no account
+		wantCreated bool
+		wantRoles   []string
+		wantEvent   event.Event
+	}{
+		"one who forgot the password": {
+			before: func(a *Account) { a.Roles = []string{"admin"} }, wantRoles: []string{"admin"},
+			wantEvent: event.Event{Kind: event.PasswordChanged, Reason: "resetAdmin"},
+		},
+		"one without the role, disabled": {
+			before: func(a *Account) { a.Roles, a.Disabled = []string{"auditor"}, true }, wantRoles: []string{"admin", "auditor"},
+			wantEvent: event.Event{Kind: event.PasswordChanged, Reason: "resetAdmin"},
+		},
+		"one that is gone": {
+			wantCreated: true, wantRoles: []string{"admin"},
+			wantEvent: event.Event{Kind: event.AccountCreated},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			var before Epoch
+			if tt.before != nil {
+				h.change("Alice", rightPassword, func(a *Account) {
+					a.Epoch.EndAll()
+					before = a.Epoch
+					tt.before(a)
+				})
+			}
+			h.clock.Advance(time.Hour)
+			rev := h.store.Rev()
+			created, err := h.ResetAdmin(t.Context(), "ALICE", api.NewSecret(another))
+			if err != nil || created != tt.wantCreated {
+				t.Fatalf("created %v, error %v", created, err)
+			}
+			if got := h.store.Rev(); got != rev+1 {
+				t.Errorf("it took %d commits", got-rev)
+			}
+			a, err := h.Verify(t.Context(), "native", "alice", api.NewSecret(another), netip.Addr{})
+			if err != nil {
+				t.Fatalf("the new password: %v", err)
+			}
+			if diff := cmp.Diff(tt.wantRoles, a.Roles); diff != "" || a.Disabled || !a.PasswordChanged.Equal(h.clock.Now()) {
+				t.Errorf("the account is %+v %s", a, diff)
+			}
+			if tt.before != nil && (a.Epoch.For(false) == before.For(false) || a.Epoch.For(true) != before.For(true)) {
+				t.Errorf("epochs go from %+v to %+v: temporary sessions are to end, keys to stay", before, a.Epoch)
+			}
+			want := tt.wantEvent
+			want.Time, want.AccountID, want.Realm, want.Username = h.clock.Now(), a.ID.String(), "native", a.Username
+			events := h.events()
+			if diff := cmp.Diff(want, events[len(events)-1]); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestResetAdminRefuses(t *testing.T) {
+	h := newHouse(t)
+	h.create("alice", rightPassword)
+	rev := h.store.Rev()
+	for name, tt := range map[string]struct {
+		username, password string
+		want               api.Code
+	}{
+		"a short password":              {"alice", "short", api.PasswordPolicy},
+		"a short password, nobody":      {"bob", "short", api.PasswordPolicy},
+		"what is no name":               {"a b", rightPassword, api.BadParam},
+		"a password that is no text":    {"alice", "\xff" + rightPassword, api.PasswordPolicy},
+		"a password with control bytes": {"alice", "\x00" + rightPassword, api.PasswordPolicy},
+	} {
+		if _, err := h.ResetAdmin(t.Context(), tt.username, api.NewSecret(tt.password)); codeOf(err) != tt.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if h.store.Rev() != rev {
+		t.Error("a refusal has changed something")
+	}
+	for _, cause := range []error{store.ErrConflict, store.ErrFull, store.ErrUnknown} {
+		d := New(Deps{Store: refusing{h.store, cause}, Clock: h.clock, Hasher: h.hasher})
+		if _, err := d.ResetAdmin(t.Context(), "alice", api.NewSecret(rightPassword)); !errors.Is(err, cause) {
+			t.Errorf("%v becomes %v", cause, err)
+		}
+	}
+}
