@@ -1,0 +1,132 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What a page tells the reader to type works as it stands there: its sh blocks
+// run, in order, against a fresh server. A curl is answered with errorCode 0, or
+// with the one that a comment behind it names.
+func TestPagesSayWhatWorks(t *testing.T) {
+	guides, err := filepath.Glob("docs/*.md")
+	if err != nil || len(guides) == 0 {
+		t.Fatalf("no guides: %v", err)
+	}
+	shown := 0
+	for _, page := range append(guides, "README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script, want := blocks(string(text))
+		if script == "" {
+			continue
+		}
+		shown++
+		t.Run(page, func(t *testing.T) {
+			output, got := typeIn(t, script)
+			if !slices.Equal(got, want) {
+				t.Errorf("errorCodes %v, want %v\n%s", got, want, output)
+			}
+		})
+	}
+	if shown < 2 {
+		t.Errorf("only %d pages show commands", shown)
+	}
+}
+
+var (
+	block    = regexp.MustCompile("(?s)```sh\n(.*?)```")
+	asked    = regexp.MustCompile(`curl -s `)
+	answered = regexp.MustCompile(`"?errorCode"?:? ?([0-9]+)`)
+)
+
+// blocks returns what a page has to type, and what each curl is answered with.
+func blocks(page string) (script string, codes []string) {
+	for _, found := range block.FindAllStringSubmatch(page, -1) {
+		script += found[1] + "\n"
+	}
+	curls := asked.FindAllStringIndex(script, -1)
+	for i, at := range curls {
+		end := len(script)
+		if i+1 < len(curls) {
+			end = curls[i+1][0]
+		}
+		code := "0"
+		if found := answered.FindStringSubmatch(script[at[1]:end]); found != nil {
+			code = found[1]
+		}
+		codes = append(codes, code)
+	}
+	return script, codes
+}
+
+// typeIn runs a script beside a fresh server, and returns what it printed and
+// the errorCode that each curl got.
+func typeIn(t *testing.T, script string) (output string, codes []string) {
+	t.Helper()
+	p := newHome(t, services(nil)).start(t)
+	dir := t.TempDir()
+	self, err := filepath.Abs(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"data/admin-password": adminPassword + "\n",
+		"bin/sessiond":        fmt.Sprintf("#!/bin/sh\nexport %s=1\nexec '%s' -test.run='^TestMainProcess$' -- \"$@\"\n", childMark, self),
+		"answers":             "",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil { //nolint:gosec // one of them is run
+			t.Fatal(err)
+		}
+	}
+	const noting = `curl() { command curl "$@" >answer || return; cat answer >>answers; echo >>answers; cat answer; }` + "\n"
+	script = strings.ReplaceAll(script, "http://127.0.0.1:8080", p.url)
+	cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", noting+script)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "URL="+p.url+"/api", "PASSWORD="+adminPassword)
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, text)
+	}
+	answers, err := os.ReadFile(filepath.Join(dir, "answers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range answered.FindAllSubmatch(answers, -1) {
+		codes = append(codes, string(found[1]))
+	}
+	return string(text), codes
+}
+
+// A link between pages leads somewhere.
+func TestLinksLeadSomewhere(t *testing.T) {
+	guides, err := filepath.Glob("docs/*.md")
+	if err != nil || len(guides) == 0 {
+		t.Fatalf("no guides: %v", err)
+	}
+	for _, page := range append(guides, "README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), found[1])); err != nil {
+				t.Errorf("%s: %s leads nowhere", page, found[1])
+			}
+		}
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
