@@ -52,7 +52,7 @@ test: ## run all tests that need no privilege and little time
 
 test-system: ## run the tests that need root or patience; what they lack fails them
 	@[ -n "$(SYSTEM_TESTS)" ] || { echo "test-system: found no TestSystem…" >&2; exit 1; }
-	go test -count=1 -tags system -run '^TestSystem' -timeout 20m $(SYSTEM_TESTS)
+	go test -count=1 -v -tags system -run '^TestSystem' -timeout 20m $(SYSTEM_TESTS)
 
 race: ## run the tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
