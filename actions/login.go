@@ -26,7 +26,7 @@ func (s *sessions) login() []dispatch.Action {
 			Doc: "Logs an account in and returns a new session with its authToken, which is shown this once. " +
 				"With permanentSession the authToken is an API key. In a trusted realm, holders of sessiond.sessions.issue name the user and no password is asked for.",
 			Errors: []api.Code{
-				api.LoginFailed, api.LoginThrottled, api.PasswordExpired, api.RealmUnavailable, api.PermissionDenied, api.KindNotAllowed,
+				api.LoginFailed, api.LoginThrottled, api.RealmUnavailable, api.PermissionDenied, api.KindNotAllowed,
 				api.SessionLimitReached, api.SessionLimitPerIPAddress, api.SessionLimitPerUsername, api.PermanentSessionsDisabled,
 			},
 		}, s.create),

@@ -69,7 +69,7 @@ Times are RFC 3339 in UTC. An error means that nothing was changed, but for 2190
 `
 
 func codesTable(b *bytes.Buffer) {
-	b.WriteString("\n## Error codes\n\nThe HTTP status is 200, and 503 for 21901 to 21906; the one in this table where `httpStatusFromErrorCode` is on.\n\n" +
+	b.WriteString("\n## Error codes\n\nThe HTTP status is 200, but 400 for 21001, 413 for 21008 and 503 for 21901 to 21906 where they answer a single request; the one in this table where `httpStatusFromErrorCode` is on.\n\n" +
 		"| code | name | status | meaning |\n|---|---|---|---|\n")
 	for _, row := range api.Codes() {
 		fmt.Fprintf(b, "| %d | %s | %d | %s |\n", row.Code, row.Name, row.Status, cell(row.Doc))
