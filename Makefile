@@ -13,8 +13,8 @@ TOOL     := go tool -modfile=tools/go.mod
 
 # The Debian packages that the targets below need beyond Go and make: a C
 # compiler for the race detector, git for versions and the list of committed
-# files, wrk as the load of the benchmark.
-PACKAGES := gcc libc6-dev git wrk
+# files, curl for what the pages tell to type, wrk as the load of the benchmark.
+PACKAGES := curl gcc libc6-dev git wrk
 
 # The folders with tests for `make test-system`.
 SYSTEM_TESTS = $(shell grep -rl --include='*_test.go' '^func TestSystem' . | xargs -r dirname | sort -u)
