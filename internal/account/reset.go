@@ -6,12 +6,12 @@ import (
 	"fmt"
 
 	"sessiond/internal/api"
-	"sessiond/internal/config"
 	"sessiond/internal/event"
 	"sessiond/store"
 )
 
 const (
+	realmNative = "native"
 	roleAdmin   = "admin"
 	reasonReset = "resetAdmin"
 )
@@ -23,9 +23,9 @@ const (
 // created, which it reports. Errors: PasswordPolicy, BadParam for the user name,
 // Conflict.
 func (d *Directory) ResetAdmin(ctx context.Context, username string, password api.Secret) (created bool, err error) {
-	a, err := d.Find(ctx, config.Native, username)
+	a, err := d.Find(ctx, realmNative, username)
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
-		_, err := d.Create(ctx, event.Actor{}, NewAccount{Realm: config.Native, Username: username, Roles: []string{roleAdmin}, Password: password})
+		_, err := d.Create(ctx, event.Actor{}, NewAccount{Realm: realmNative, Username: username, Roles: []string{roleAdmin}, Password: password})
 		return err == nil, err
 	}
 	if err != nil {

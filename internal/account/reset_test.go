@@ -1,6 +1,7 @@
 package account
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"testing"
@@ -100,4 +101,37 @@ func TestResetAdminRefuses(t *testing.T) {
 			t.Errorf("%v becomes %v", cause, err)
 		}
 	}
+}
+
+func TestResetAdminDoesNotUndoAnotherChange(t *testing.T) {
+	h := newHouse(t)
+	a := h.create("alice", rightPassword)
+	meanwhile := overtaken{h.store, func() {
+		a.Description = "changed meanwhile"
+		put, err := a.Put()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.store.Commit(t.Context(), store.Tx{Put: []store.Put{put}}); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	d := New(Deps{Store: meanwhile, Clock: h.clock, Hasher: h.hasher})
+	if _, err := d.ResetAdmin(t.Context(), "alice", api.NewSecret(rightPassword)); codeOf(err) != api.Conflict {
+		t.Errorf("got %v", err)
+	}
+	if found, err := h.Find(t.Context(), "native", "alice"); err != nil || found.Description != "changed meanwhile" {
+		t.Errorf("the account is %+v, %v", found, err)
+	}
+}
+
+// overtaken is a store in which another commit comes first.
+type overtaken struct {
+	store.Store
+	other func()
+}
+
+func (o overtaken) Commit(ctx context.Context, tx store.Tx) (store.Rev, error) {
+	o.other()
+	return o.Store.Commit(ctx, tx)
 }
