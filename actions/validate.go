@@ -29,16 +29,12 @@ type validateParams struct {
 	Refresh  *bool        `json:"refresh" doc:"false leaves the idle time as it is; true unless named."`
 }
 
-func (p *validateParams) Validate() error {
-	if !p.TokenID.IsZero() && p.TokenIDs != nil {
-		return bad("tokenIds", "and tokenId must not stand together: send one of them")
-	}
-	return nil
-}
-
 func (s *sessions) validate(_ context.Context, c *dispatch.Call, who *session.Caller, p validateParams) (validateResult, error) {
 	touch := p.Refresh == nil || *p.Refresh
 	if p.TokenIDs != nil {
+		if !p.TokenID.IsZero() {
+			return validateResult{}, bad("tokenIds", "and tokenId must not stand together: send one of them")
+		}
 		results := make([]decision, len(p.TokenIDs))
 		for i, token := range p.TokenIDs {
 			d, err := s.decide(c, who, token, touch, nil)
@@ -50,7 +46,7 @@ func (s *sessions) validate(_ context.Context, c *dispatch.Call, who *session.Ca
 		return validateResult{Results: results}, nil
 	}
 	d, err := s.decide(c, who, p.TokenID, touch, c.Scratch[:0])
-	if d.known != nil {
+	if !p.TokenID.IsZero() && d.known != nil {
 		c.Scratch = d.known
 	}
 	return validateResult{decision: d}, err
@@ -62,7 +58,11 @@ func (s *sessions) decide(c *dispatch.Call, who *session.Caller, token api.Secre
 	var live session.Live
 	var ok bool
 	if token.IsZero() {
-		live, scratch, ok = s.Sessions.Known(c.Now, who.Handle, touch, scratch)
+		live, scratch, ok = who.Live, c.Known, true
+		if touch {
+			s.Sessions.TouchAt(c.Now, who.Handle)
+			live.Use(c.Now)
+		}
 	} else {
 		live, scratch, ok = s.Sessions.Check(c.Now, token.Reveal(), touch && c.Reach.All, scratch)
 		if ok && !c.Reach.All {

@@ -116,7 +116,9 @@ func TestOpenRPC(t *testing.T) {
 					Enum []any
 				}
 			}
-			Result struct{ Schema struct{ Properties map[string]any } }
+			Result struct {
+				Schema struct{ Properties map[string]any }
+			}
 			Errors []struct{ Code int }
 			Tags   []struct{ Name string }
 		}

@@ -88,7 +88,7 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 		c = new(call)
 	}
 	defer func() {
-		*c = call{result: c.result[:0], Call: Call{Scratch: c.Scratch[:0]}}
+		*c = call{result: c.result[:0], Call: Call{Scratch: c.Scratch[:0], Known: c.Known[:0]}}
 		d.calls.Put(c)
 	}()
 	c.Config, c.Settings, c.Address, c.UserAgent, c.Now = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent, begun.Unix()
@@ -96,7 +96,7 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 	err := d.serve(ctx, c, r, item)
 	failure := Classify(err)
 	if failure == nil && c.options != nil {
-		if c.result, err = wire.Reshape(nil, c.result, *c.options); err != nil {
+		if c.result, err = wire.Reshape(nil, c.result, *c.options, c.action.result); err != nil {
 			failure = api.FromError(err)
 		}
 	}
@@ -114,13 +114,18 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 	}()
 	e := &c.envelope
 	if err := e.Decode(item); err != nil {
+		if api.FromError(err).Code != api.BadEnvelope {
+			c.settle()
+		}
 		return err
 	}
-	if err := d.authenticate(c, r); err != nil {
+	err = d.authenticate(c, r)
+	c.settle()
+	if err != nil {
 		return err
 	}
-	if err := c.agree(); err != nil {
-		return err
+	if major, _, _ := strings.Cut(e.APIVersion, "."); e.APIVersion != "" && major != "1" {
+		return api.Errorf(api.UnsupportedVersion, "apiVersion must be %s", api.Version).At("/apiVersion")
 	}
 	if c.api, c.action, err = d.find(c.Config, c.apiName(), e.Action); err != nil {
 		return err
@@ -134,7 +139,7 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 	}
 	c.Reach = a.Allow.reach(c.who)
 	if c.who != nil && !a.KeepsIdle {
-		d.deps.Sessions.Touch(c.who.Handle)
+		d.deps.Sessions.TouchAt(c.Now, c.who.Handle)
 	}
 	if !a.InMemory {
 		var cancel context.CancelFunc
@@ -159,7 +164,7 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 		return nil
 	}
 	var ok bool
-	if c.caller, ok = d.deps.Sessions.AuthenticateAt(c.Now, token.Reveal(), false); !ok {
+	if c.caller.Live, c.Known, ok = d.deps.Sessions.Check(c.Now, token.Reveal(), false, c.Known[:0]); !ok {
 		c.DeadToken = true
 		return nil
 	}
@@ -167,9 +172,9 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 	return nil
 }
 
-// agree settles what the request, the session and services.json say together
+// settle finds out what the request, the session and services.json together say
 // about the form of the answer.
-func (c *call) agree() error {
+func (c *call) settle() {
 	e := &c.envelope
 	switch debug := e.Debug; {
 	case debug == "":
@@ -177,19 +182,10 @@ func (c *call) agree() error {
 	default:
 		c.debug = strings.EqualFold(debug, "max")
 	}
-	if e.APIVersion != "" && e.APIVersion != api.Version {
-		if major, _, _ := strings.Cut(e.APIVersion, "."); major != "1" {
-			return api.Errorf(api.UnsupportedVersion, "apiVersion must be %s", api.Version).At("/apiVersion")
-		}
-	}
-	if e.ResponseOptions != nil && e.ResponseOptions.SetCookie {
-		c.Warn(api.BadParam, "this server sets no cookies: setCookie changes nothing")
-	}
 	c.options = cascade(e.ResponseOptions, &c.Settings.DefaultResponseOptions)
 	for _, name := range e.Unknown {
 		c.Warn(api.UnknownParam, "the envelope has no member "+strconv.QuoteToASCII(name)+": it was passed over")
 	}
-	return nil
 }
 
 // cascade completes options by defaults; nil means that nothing is asked for.

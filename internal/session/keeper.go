@@ -87,13 +87,7 @@ func (c *Caller) May(p account.Permissions) bool { return c.Permissions&p == p }
 // Authenticate returns whose token this is. Whatever is wrong with a token looks
 // the same. With touch, the use counts against the idle time.
 func (k *Keeper) Authenticate(token string, touch bool) (Caller, bool) {
-	return k.AuthenticateAt(k.now(), token, touch)
-}
-
-// AuthenticateAt is Authenticate for a moment, in Unix seconds, that the caller
-// has just been told by the clock.
-func (k *Keeper) AuthenticateAt(now int64, token string, touch bool) (Caller, bool) {
-	live, _, ok := k.check(now, token, touch, false, nil)
+	live, _, ok := k.check(k.now(), token, touch, false, nil)
 	return Caller{live}, ok
 }
 
@@ -102,11 +96,6 @@ func (k *Keeper) AuthenticateAt(now int64, token string, touch bool) (Caller, bo
 // comma before it.
 func (k *Keeper) Check(now int64, token string, touch bool, dst []byte) (Live, []byte, bool) {
 	return k.check(now, token, touch, true, dst)
-}
-
-// Known is Check for a session that was found already.
-func (k *Keeper) Known(now int64, h api.ID, touch bool, dst []byte) (Live, []byte, bool) {
-	return k.table.look(proof{handle: h, who: true, touch: touch, now: now}, dst)
 }
 
 func (k *Keeper) check(now int64, token string, touch, who bool, dst []byte) (Live, []byte, bool) {
@@ -119,8 +108,12 @@ func (k *Keeper) check(now int64, token string, touch, who bool, dst []byte) (Li
 }
 
 // Touch counts a use of a living session against its idle time.
-func (k *Keeper) Touch(h api.ID) {
-	k.table.look(proof{handle: h, touch: true, now: k.now()}, nil)
+func (k *Keeper) Touch(h api.ID) { k.TouchAt(k.now(), h) }
+
+// TouchAt is Touch for a moment, in Unix seconds, that the caller has just been
+// told by the clock.
+func (k *Keeper) TouchAt(now int64, h api.ID) {
+	k.table.withEntry(h, func(e *entry) { k.table.touch(e, uint32(now)) }) //nolint:gosec // until 2106
 }
 
 // Actor returns a caller as events name it.

@@ -148,6 +148,17 @@ type Live struct {
 	Settings      *config.Settings
 }
 
+// Use moves the last access, and with it the moment of idling out, to now.
+func (l *Live) Use(now int64) {
+	if now <= l.LastAccess {
+		return
+	}
+	if l.IdleAt != 0 {
+		l.IdleAt += now - l.LastAccess
+	}
+	l.LastAccess = now
+}
+
 // NewTable returns an empty table.
 func NewTable() *Table {
 	t := &Table{byAccount: map[api.ID]uint32{}, byAddress: map[addressKey]uint32{}}

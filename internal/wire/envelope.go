@@ -54,10 +54,11 @@ func Split(dst [][]byte, body []byte, l Limits) (items [][]byte, batch bool, err
 	if first != '{' && first != '[' {
 		return nil, false, api.Errorf(api.BadEnvelope, "the body must be a JSON object, or an array of them")
 	}
+	outside := 0
 	if first == '[' {
-		l.Depth++
+		outside = 1
 	}
-	if err := l.check(body); err != nil {
+	if err := l.check(body, outside); err != nil {
 		return nil, first == '[', err
 	}
 	if first == '{' {
@@ -80,15 +81,16 @@ func Split(dst [][]byte, body []byte, l Limits) (items [][]byte, batch bool, err
 }
 
 // check counts brackets and commas wherever they stand, and looks closer only if
-// there are enough of them to exceed a limit.
-func (l Limits) check(body []byte) error {
+// there are enough of them to exceed a limit. Outside is how deep the requests
+// themselves stand.
+func (l Limits) check(body []byte, outside int) error {
 	brackets := bytes.Count(body, []byte{'{'}) + bytes.Count(body, []byte{'['})
-	if brackets <= l.Depth && (len(body) <= l.Members || brackets+bytes.Count(body, []byte{','}) <= l.Members) {
+	if brackets <= l.Depth+outside && (len(body) <= l.Members || brackets+bytes.Count(body, []byte{','}) <= l.Members) {
 		return nil
 	}
 	depth, members := measure(body)
 	switch {
-	case depth > l.Depth:
+	case depth > l.Depth+outside:
 		return api.Errorf(api.TooLarge, "the request is nested deeper than %d", l.Depth)
 	case members > l.Members:
 		return api.Errorf(api.TooLarge, "the request has more than %d members and elements", l.Members)
@@ -137,11 +139,14 @@ func measure(text []byte) (depth, members int) {
 // Decode resets e and reads one request into it. An item that is no object, or
 // is malformed, gets 21001; a member that stands twice anywhere in the item 21007,
 // a missing action 21005, a member of the wrong type 21006, each with a pointer.
-// null stands for an absent member. The item must not change while e is in use.
+// null stands for an absent member. After any of these but 21001, e holds whatever
+// could be read, so that the refusal is answered in the form that was asked for.
+// The item must not change while e is in use.
 func (e *Envelope) Decode(item []byte) error {
 	*e = Envelope{Unknown: e.Unknown[:0]}
-	if f := check(item); f != nil {
-		return f.refusal()
+	refused := check(item)
+	if refused != nil && (refused.code != api.DuplicateMember || checkSyntax(item) != nil) {
+		return refused.refusal()
 	}
 	c := cursor{data: item}
 	if c.peek() != '{' {
@@ -149,9 +154,12 @@ func (e *Envelope) Decode(item []byte) error {
 	}
 	for c.enter(); c.more(); {
 		name, value := c.member()
-		if f := e.member(unquote(name), value); f != nil {
-			return f.in(string(unquote(name))).refusal()
+		if f := e.member(unquote(name), value); f != nil && refused == nil {
+			refused = f.in(string(unquote(name)))
 		}
+	}
+	if refused != nil {
+		return refused.refusal()
 	}
 	if e.Action == "" {
 		return api.Errorf(api.MissingParam, "action is required; listActions lists them").At("/action")
@@ -192,11 +200,17 @@ func (e *Envelope) member(name, value []byte) *fault {
 		}
 		e.RequestID = value
 	case "responseOptions":
-		e.ResponseOptions = new(api.ResponseOptions)
-		return optionsShape.decode(value, e.ResponseOptions)
+		if value[0] != '{' {
+			return faultf(api.BadParam, "responseOptions must be an object")
+		}
+		options := new(api.ResponseOptions)
+		if f := optionsShape.decode(value, options); f != nil {
+			return f
+		}
+		e.ResponseOptions = options
 	default:
 		if len(e.Unknown) < maxUnknown {
-			e.Unknown = append(e.Unknown, cut(string(name), maxUnknownName))
+			e.Unknown = append(e.Unknown, cut(withoutToken(string(name)), maxUnknownName))
 		}
 	}
 	return nil

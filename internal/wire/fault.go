@@ -42,6 +42,7 @@ func (f *fault) inItem(i int) *fault {
 
 // refusal returns the fault as an error for the client.
 func (f *fault) refusal() error {
+	f.pointer = withoutTokens(f.pointer)
 	if e, ok := errors.AsType[*api.Error](f.own); ok {
 		if e.Data.Pointer == "" {
 			e = e.At(cut(f.pointer, api.MaxPointer))

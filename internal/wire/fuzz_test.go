@@ -327,7 +327,7 @@ func FuzzReshape(f *testing.F) {
 		if rows {
 			o.DataFormat = "arrays"
 		}
-		out, err := wire.Reshape([]byte("before"), result, o)
+		out, err := wire.Reshape([]byte("before"), result, o, nil)
 		if !bytes.HasPrefix(out, []byte("before")) {
 			t.Fatalf("what stood before is gone: %q", out)
 		}
@@ -353,7 +353,7 @@ func FuzzReshape(f *testing.F) {
 			{ExcludeFields: []string{name}, NumberFormat: o.NumberFormat},
 			{IncludeFields: []string{name}, ExcludeFields: []string{"b"}},
 		} {
-			if out, err := wire.Reshape(nil, result, o); err != nil || wire.Check(out) != 0 {
+			if out, err := wire.Reshape(nil, result, o, nil); err != nil || wire.Check(out) != 0 {
 				t.Fatalf("%q becomes %q with %+v: %v", result, out, o, err)
 			}
 		}

@@ -21,7 +21,15 @@ const (
 const ask = -1
 
 // inString reports whether c may stand in a plain string.
-func inString(c byte) bool { return ' ' <= c && c < utf8.RuneSelf && c != '"' && c != '\\' }
+func inString(c byte) bool { return stringBytes[c] }
+
+// stringBytes are the bytes that stand for themselves in a JSON string.
+var stringBytes = func() (table [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		table[c] = c != '"' && c != '\\'
+	}
+	return table
+}()
 
 // isPlain reports whether s can be quoted without escapes.
 func isPlain(s string) bool {

@@ -89,3 +89,24 @@ func holdsToken(s string) bool {
 	}
 	return false
 }
+
+// withoutToken returns the name of a member, unless it holds a token: names are
+// shown where values are not.
+func withoutToken(name string) string {
+	if holdsToken(name) {
+		return api.Redacted
+	}
+	return name
+}
+
+// withoutTokens is withoutToken for each part of a JSON Pointer.
+func withoutTokens(pointer string) string {
+	if !holdsToken(pointer) {
+		return pointer
+	}
+	parts := strings.Split(pointer, "/")
+	for i, part := range parts {
+		parts[i] = withoutToken(part)
+	}
+	return strings.Join(parts, "/")
+}

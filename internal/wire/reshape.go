@@ -7,12 +7,14 @@ import (
 	"sessiond/internal/api"
 )
 
-// Reshape appends result, which is a JSON value, in the form that o asks for.
+// Reshape appends result, which is a JSON value of the shape s, in the form that o
+// asks for; s may be nil where nobody knows it.
 //
 //   - Omit and ExcludeFields leave members out, of result and of the objects in
 //     its arrays: Omit only of result itself.
-//   - IncludeFields keeps only the members it names, of result and of the objects
-//     in its arrays; arrays of objects, and empty ones, are kept themselves.
+//   - IncludeFields keeps only the members it names: of the objects in the arrays
+//     of result, and then what stands beside the arrays, such as a cursor, stays;
+//     where result has no array of objects, of result itself.
 //   - DataFormat "arrays" turns every array of objects, however deep, into
 //     {"fields":[…],"rows":[[…]]}; null stands for a member that an object lacks.
 //     An empty array stays as it is.
@@ -20,34 +22,43 @@ import (
 //
 // BinaryFormat is left to whoever writes binary values. An error means that
 // result is no JSON, or names a member twice.
-func Reshape(dst, result []byte, o api.ResponseOptions) ([]byte, error) {
+func Reshape(dst, result []byte, o api.ResponseOptions, s *Shape) ([]byte, error) {
 	root, faults := ParseTree(result)
 	if len(faults) > 0 {
 		return dst, fmt.Errorf("wire: the result is no JSON to reshape: %s", faults[0].Message)
 	}
-	root.filter(o)
+	root.filter(o, s)
 	f := form{quoteNumbers: o.NumberFormat == "string", rows: o.DataFormat == "arrays"}
 	return f.append(dst, root), nil
 }
 
 // filter leaves members out, of a result and of the objects in its arrays.
-func (n *Node) filter(o api.ResponseOptions) {
+func (n *Node) filter(o api.ResponseOptions, s *Shape) {
 	if n.Kind == Array {
 		n.filterItems(o)
 		return
 	}
+	isList := func(m Member) bool { return m.Value.isRows() || m.Value.Kind == Array && s.isList(m.Name) }
+	own := o
+	if slices.ContainsFunc(n.Members, isList) {
+		own.IncludeFields = nil
+	}
 	kept := n.Members[:0]
 	for _, m := range n.Members {
-		list := m.Value.Kind == Array && (len(m.Value.Items) == 0 || m.Value.isRows())
-		if slices.Contains(o.Omit, m.Name) || slices.Contains(o.ExcludeFields, m.Name) || !list && !keeps(o, m.Name) {
+		if slices.Contains(o.Omit, m.Name) || !keeps(own, m.Name) {
 			continue
 		}
-		if list {
+		if isList(m) {
 			m.Value.filterItems(o)
 		}
 		kept = append(kept, m)
 	}
 	n.Members = kept
+}
+
+// isList reports whether a member is an array of objects, be it empty.
+func (s *Shape) isList(name string) bool {
+	return s != nil && slices.ContainsFunc(s.Fields(), func(f Field) bool { return f.Name == name && f.Type == "array of object" })
 }
 
 func (n *Node) filterItems(o api.ResponseOptions) {
@@ -62,7 +73,7 @@ func keeps(o api.ResponseOptions, name string) bool {
 
 // isRows reports whether n is an array of objects, and not empty.
 func (n *Node) isRows() bool {
-	return len(n.Items) > 0 && !slices.ContainsFunc(n.Items, func(item *Node) bool { return item.Kind != Object })
+	return n.Kind == Array && len(n.Items) > 0 && !slices.ContainsFunc(n.Items, func(item *Node) bool { return item.Kind != Object })
 }
 
 // form is how a tree is written.

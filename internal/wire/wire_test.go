@@ -85,6 +85,14 @@ func TestUnmarshalIsStrict(t *testing.T) {
 }
 
 func TestReshape(t *testing.T) {
+	shape, err := wire.Describe[struct {
+		Rows []struct {
+			A int `json:"a" doc:"A number."`
+		} `json:"rows" doc:"Objects."`
+	}]()
+	if err != nil {
+		t.Fatal(err)
+	}
 	const list = `{"sessions":[{"a":1,"b":"x"},{"b":"y","c":{"d":[{"e":2.50}]}}],"more":true,"n":7,"names":["p"],"none":[]}`
 	for _, tt := range []struct {
 		name, result, want string
@@ -100,23 +108,25 @@ func TestReshape(t *testing.T) {
 			"quoted numbers", list, `{"sessions":[{"a":"1","b":"x"},{"b":"y","c":{"d":[{"e":"2.50"}]}}],"more":true,"n":"7","names":["p"],"none":[]}`,
 			api.ResponseOptions{NumberFormat: "string"},
 		},
-		{"include", list, `{"sessions":[{"a":1},{}],"n":7,"none":[]}`, api.ResponseOptions{IncludeFields: []string{"a", "n"}}},
+		{"include, of objects in arrays", list, `{"sessions":[{"a":1},{}],"more":true,"n":7,"names":["p"],"none":[]}`, api.ResponseOptions{IncludeFields: []string{"a", "n"}}},
+		{"include, where there are none", `{"a":1,"b":2,"names":["p"],"none":[]}`, `{"a":1}`, api.ResponseOptions{IncludeFields: []string{"a", "n"}}},
+		{"include, where there could be some", `{"rows":[],"n":1}`, `{"rows":[],"n":1}`, api.ResponseOptions{IncludeFields: []string{"a"}}},
 		{"include by name", `{"a":1,"b":{"a":2,"c":3}}`, `{"b":{"a":2,"c":3}}`, api.ResponseOptions{IncludeFields: []string{"b"}}},
 		{"exclude", list, `{"sessions":[{"a":1},{"c":{"d":[{"e":2.50}]}}],"more":true,"names":["p"],"none":[]}`, api.ResponseOptions{ExcludeFields: []string{"b", "n"}}},
 		{"exclude a list", list, `{"more":true,"n":7,"names":["p"]}`, api.ResponseOptions{ExcludeFields: []string{"sessions", "none"}}},
 		{"omit", list, `{"more":true,"n":7,"none":[]}`, api.ResponseOptions{Omit: []string{"sessions", "names", "a"}}},
 		{"mixed elements", `[1,{"a":1}]`, `[1,{"a":1}]`, api.ResponseOptions{DataFormat: "arrays"}},
-		{"rows of what is included", list, `{"sessions":{"fields":["b"],"rows":[["x"],["y"]]},"none":[]}`, api.ResponseOptions{DataFormat: "arrays", IncludeFields: []string{"b"}}},
+		{"rows of what is included", list, `{"sessions":{"fields":["b"],"rows":[["x"],["y"]]},"more":true,"n":7,"names":["p"],"none":[]}`, api.ResponseOptions{DataFormat: "arrays", IncludeFields: []string{"b"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := wire.Reshape(nil, []byte(tt.result), tt.options)
+			got, err := wire.Reshape(nil, []byte(tt.result), tt.options, shape)
 			if err != nil || string(got) != tt.want {
 				t.Errorf("got  %s, %v\nwant %s", got, err, tt.want)
 			}
 		})
 	}
 	for _, result := range []string{``, `{`, `{"a":1,"a":2}`} {
-		if got, err := wire.Reshape([]byte("x"), []byte(result), api.ResponseOptions{}); err == nil || string(got) != "x" {
+		if got, err := wire.Reshape([]byte("x"), []byte(result), api.ResponseOptions{}, nil); err == nil || string(got) != "x" {
 			t.Errorf("%s: %s, %v", result, got, err)
 		}
 	}
