@@ -182,6 +182,9 @@ func (c *call) settle() {
 	default:
 		c.debug = strings.EqualFold(debug, "max")
 	}
+	if e.ResponseOptions != nil && e.ResponseOptions.SetCookie {
+		c.Warn(api.BadParam, "this server sets no cookies: setCookie changes nothing")
+	}
 	c.options = cascade(e.ResponseOptions, &c.Settings.DefaultResponseOptions)
 	for _, name := range e.Unknown {
 		c.Warn(api.UnknownParam, "the envelope has no member "+strconv.QuoteToASCII(name)+": it was passed over")
