@@ -128,7 +128,7 @@ func scriptSignal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// The scripts that show a start on a bad ground must not be all there is.
+// No subcommand is without a script.
 func TestScriptsCoverTheSubcommands(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/scripts/*.txtar")
 	if err != nil {

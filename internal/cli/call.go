@@ -15,7 +15,7 @@ import (
 
 const (
 	urlVariable   = "SESSIOND_URL"
-	tokenVariable = "SESSIOND_TOKEN" //nolint:gosec // the name of a variable
+	tokenVariable = "SESSIOND_TOKEN"
 	defaultURL    = "http://127.0.0.1:8080/api"
 )
 

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,7 @@ func (p *Program) Run(ctx context.Context, args []string, stdin io.Reader, stdou
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	strict(root)
 
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -125,12 +127,41 @@ Start one, then talk to it:
 	return root
 }
 
+// strict makes cobra's own subcommands refuse what they do not know. They
+// remember where root writes.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help": // it would explain what is no subcommand with exit code 0
+			c.Args = known
+			c.Run, c.RunE = nil, helpOn(root)
+		case "completion": // likewise, with a text that a shell would then run
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// helpOn shows the help of the subcommand that is named.
+func helpOn(root *cobra.Command) func(*cobra.Command, []string) error {
+	return func(_ *cobra.Command, args []string) error {
+		about, _, err := root.Find(args)
+		if err != nil {
+			return usageError{err}
+		}
+		about.InitDefaultHelpFlag()
+		return about.Help()
+	}
+}
+
 // known refuses what follows sessiond and is no subcommand.
 func known(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
+	root := cmd.Root()
+	if len(args) == 0 || slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == args[0] }) {
 		return nil
 	}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
 		return usagef("there is no subcommand of that name; did you mean %s?", strings.Join(near, " or "))
 	}
 	return usagef("there is no subcommand of that name")
@@ -151,7 +182,7 @@ func RandomPassword() string { return rand.Text() }
 // isTerminal reports whether somebody is looking at w.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // width returns the columns of the terminal that w is, 0 if it is none.
@@ -160,7 +191,7 @@ func width(w io.Writer) int {
 	if !ok {
 		return 0
 	}
-	columns, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // a file descriptor
+	columns, _, err := term.GetSize(int(f.Fd()))
 	if err != nil {
 		return 0
 	}

@@ -22,8 +22,8 @@ import (
 const (
 	configVariable       = "SESSIOND_CONFIG"
 	dataVariable         = "SESSIOND_DATA"
-	passwordVariable     = "SESSIOND_ADMIN_PASSWORD"      //nolint:gosec // the name of a variable
-	passwordFileVariable = "SESSIOND_ADMIN_PASSWORD_FILE" //nolint:gosec // the name of a variable
+	passwordVariable     = "SESSIOND_ADMIN_PASSWORD"
+	passwordFileVariable = "SESSIOND_ADMIN_PASSWORD_FILE"
 )
 
 // setting is a flag, and a variable of the environment, that comes before a
@@ -43,6 +43,9 @@ func settings() []setting {
 		{
 			flag: "data", variable: dataVariable, doc: "keep the data in the folder `DIR` (default ./data)",
 			override: func(text string) (config.Override, error) {
+				if text == "" {
+					return nil, errors.New("is the path of a folder")
+				}
 				return func(c *config.Config) { c.Storage.Dir = text }, nil
 			},
 		},
