@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"sessiond/dispatch"
@@ -66,6 +67,11 @@ func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 	if err != nil {
 		return accountView{}, err
 	}
+	for i, role := range p.Roles {
+		if !account.IsRole(role) {
+			return accountView{}, bad("roles", "must name roles that exist: admin, operator, auditor, gateway, issuer").At("/params/roles/" + strconv.Itoa(i))
+		}
+	}
 	if realm.Type == "trusted" && !realm.AllowServerRoles && account.Effective(p.Roles) != 0 {
 		return accountView{}, bad("roles", "must hold no permissions of the server: the realm does not allow them")
 	}
@@ -76,7 +82,9 @@ func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 		Realm: name, Username: p.Username, Description: p.AccountDescription, Roles: p.Roles, Password: p.Password,
 	})
 	if err != nil {
-		return accountView{}, err
+		return accountView{}, about(err, map[api.Code]string{
+			api.BadParam: "/params/username", api.AlreadyExists: "/params/username", api.PasswordPolicy: "/params/password",
+		})
 	}
 	return viewOfAccount(made), nil
 }
@@ -98,9 +106,14 @@ func (a *accounts) list(ctx context.Context, c *dispatch.Call, _ *session.Caller
 	if !hasRealm(c.Config, name) {
 		return listAccountsResult{}, api.Errorf(api.RealmUnavailable, "there is no such realm: services.json lists them under realms").At("/params/realm")
 	}
+	for i, prefix := range p.PartialNames {
+		if _, err := account.Canonical(prefix); err != nil && prefix != "" {
+			return listAccountsResult{}, about(err, map[api.Code]string{api.BadParam: "/params/partialNames/" + strconv.Itoa(i)})
+		}
+	}
 	page, next, err := a.Accounts.List(ctx, name, p.PartialNames, p.Cursor, p.Limit)
 	if err != nil {
-		return listAccountsResult{}, err
+		return listAccountsResult{}, about(err, map[api.Code]string{api.BadParam: "/params/cursor"})
 	}
 	r := listAccountsResult{Accounts: make([]accountView, len(page)), Cursor: next}
 	for i := range page {
@@ -126,9 +139,12 @@ func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *se
 	if p.Username != "" {
 		realm, username = (&accountName{Realm: p.Realm}).realm(), p.Username
 	}
+	if isTrusted(c.Config, realm) {
+		return changePasswordResult{}, bad("newPassword", "must be absent: the realm trusts the word of holders of sessiond.sessions.issue")
+	}
 	var spare *session.Caller
 	if own, err := sameName(realm, username, by.Realm, by.Username); err != nil {
-		return changePasswordResult{}, err
+		return changePasswordResult{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
 	} else if own {
 		if p.CurrentPassword.IsZero() {
 			return changePasswordResult{}, missing("currentPassword")
@@ -142,7 +158,7 @@ func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *se
 	}
 	ended, err := a.Sessions.ChangePassword(ctx, realm, username, p.NewPassword, by, spare)
 	if err != nil {
-		return changePasswordResult{}, err
+		return changePasswordResult{}, about(err, map[api.Code]string{api.PasswordPolicy: "/params/newPassword", api.NotFound: "/params/username"})
 	}
 	if a.PasswordChanged != nil {
 		a.PasswordChanged(realm, username)

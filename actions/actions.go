@@ -5,6 +5,7 @@ package actions
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"sessiond/dispatch"
@@ -76,6 +77,14 @@ func missing(name string) error {
 
 func bad(name, format string, args ...any) *api.Error {
 	return api.Errorf(api.BadParam, name+" "+format, args...).At("/params/" + name)
+}
+
+// about lets an error of one of these codes point at the member that it is about.
+func about(err error, pointers map[api.Code]string) error {
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Data.Pointer == "" {
+		return e.At(pointers[e.Code])
+	}
+	return err
 }
 
 func dead() error {

@@ -48,6 +48,15 @@ func (k *catalogue) realms(_ context.Context, c *dispatch.Call, _ empty) (listRe
 	return r, nil
 }
 
+func isTrusted(c *config.Config, name string) bool {
+	for i := range c.Realms {
+		if c.Realms[i].Name == name {
+			return c.Realms[i].Type == "trusted"
+		}
+	}
+	return false
+}
+
 func hasRealm(c *config.Config, name string) bool {
 	for i := range c.Realms {
 		if c.Realms[i].Name == name {

@@ -47,14 +47,17 @@ type selection struct {
 }
 
 func (p *selection) Validate() error {
-	selectors := 0
-	for _, given := range []bool{p.AuthTokens != nil, p.SessionHandles != nil, p.UsernameFilter != nil} {
-		if given {
-			selectors++
+	selector := ""
+	for _, s := range []struct {
+		name  string
+		given bool
+	}{{"authTokens", p.AuthTokens != nil}, {"sessionHandles", p.SessionHandles != nil}, {"usernameFilter", p.UsernameFilter != nil}} {
+		if s.given && selector != "" {
+			return bad(s.name, "must not stand beside %s: send one of them", selector)
 		}
-	}
-	if selectors > 1 {
-		return bad("authTokens", ", sessionHandles and usernameFilter must not stand together: send one of them")
+		if s.given {
+			selector = s.name
+		}
 	}
 	for i, text := range p.SessionHandles {
 		if _, ok := session.ParseHandle(text); !ok {

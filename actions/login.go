@@ -140,7 +140,7 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 	p.warn(c)
 	v, token, err := s.Sessions.Create(ctx, n)
 	if err != nil {
-		return sessionView{}, err
+		return sessionView{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
 	}
 	c.Made(v.Handle)
 	view := s.view(c, &v, nil)
@@ -220,6 +220,9 @@ func (s *sessions) origin(c *dispatch.Call, who *session.Caller, p *createParams
 		n.Issuer, n.Address, n.UserAgent = who, netip.Addr{}, ""
 	}
 	for _, m := range []struct{ name, value string }{{"clientIpAddress", p.ClientIPAddress}, {"userAgent", p.UserAgent}} {
+		if m.value != "" && who == nil {
+			return dead()
+		}
 		if m.value != "" && !issuing {
 			return denied(account.SessionsIssue).At("/params/" + m.name)
 		}

@@ -109,8 +109,11 @@ type revokeParams struct {
 }
 
 func (p *revokeParams) Validate() error {
-	if (p.SessionHandles == nil) == (p.Accounts == nil) {
-		return bad("sessionHandles", "or accounts must be given, and not both")
+	switch {
+	case p.SessionHandles == nil && p.Accounts == nil:
+		return api.Errorf(api.MissingParam, "sessionHandles or accounts is required").At("/params/sessionHandles")
+	case p.SessionHandles != nil && p.Accounts != nil:
+		return bad("accounts", "must not stand beside sessionHandles: send one of them")
 	}
 	return (&selection{SessionHandles: p.SessionHandles}).Validate()
 }

@@ -34,7 +34,7 @@ func Describe(table []Action) []Description {
 		}
 		all = append(all, Description{
 			Name: a.Name, Aliases: slices.Clone(a.Aliases), APIs: append(slices.Clone(a.APIs), api.Hub), Description: a.Doc,
-			WhoMayCall: a.Allow.String(), ResetsIdle: !a.KeepsIdle && a.takes != noCaller, ErrorCodes: slices.Clone(a.Errors),
+			WhoMayCall: a.Allow.String(), ResetsIdle: !a.KeepsIdle, ErrorCodes: slices.Clone(a.Errors),
 			ParamsSchema: a.params.Schema(), ResultSchema: a.result.Schema(), Params: a.params.Fields(), Result: a.result.Fields(),
 		})
 	}
