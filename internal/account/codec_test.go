@@ -1,0 +1,114 @@
+package account
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"sessiond/internal/api"
+	"sessiond/store"
+)
+
+func TestARecordKeepsEverything(t *testing.T) {
+	want := full()
+	v := reflect.ValueOf(*want)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Fatalf("the fixture has no %s", v.Type().Field(i).Name)
+		}
+	}
+	put, err := want.Put()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(store.Item{Key: put.Key, Value: put.Value, Rev: want.Rev})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(sameSecret)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	put, err := full().Put()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(put.Value[1:])
+	for why, item := range map[string]store.Item{
+		"nothing":            {Key: put.Key},
+		"another version":    {Key: put.Key, Value: []byte("\x02" + text)},
+		"an unknown member":  {Key: put.Key, Value: []byte("\x01" + strings.Replace(text, "{", `{"enableDatetime":"2027-01-01T00:00:00Z",`, 1))},
+		"a member twice":     {Key: put.Key, Value: []byte("\x01" + strings.Replace(text, "{", `{"disabled":true,`, 1))},
+		"something behind":   {Key: put.Key, Value: []byte("\x01" + text + "{}")},
+		"a bad identifier":   {Key: put.Key, Value: []byte("\x01" + strings.Replace(text, full().ID.String(), "0", 1))},
+		"the key of another": {Key: Key("native", "bob"), Value: put.Value},
+	} {
+		if _, err := Decode(item); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%s: %v", why, err)
+		} else if strings.Contains(err.Error(), hashMark) {
+			t.Errorf("%s: the error shows the hash", why)
+		}
+	}
+}
+
+// Names, roles and texts of any kind come back as they were stored.
+func TestRecordsRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		canonical, err := Canonical(rapid.StringMatching(`[a-zA-Z0-9._:/@äÖЖ]{1,20}`).Draw(t, "name"))
+		if err != nil {
+			t.Skip("no name")
+		}
+		want := &Account{
+			ID: api.NewID(morning, [10]byte{1}), Realm: rapid.StringMatching(`[a-z/.]{1,9}`).Draw(t, "realm"),
+			Username: canonical, Canonical: canonical, Description: rapid.String().Draw(t, "description"),
+			Roles: rapid.SliceOfN(rapid.SampledFrom([]string{"admin", "gateway"}), 1, 2).Draw(t, "roles"), Created: morning,
+			Epoch: Epoch{Temporary: rapid.Uint64().Draw(t, "temporary"), All: rapid.Uint64().Draw(t, "all")},
+		}
+		put, err := want.Put()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Decode(store.Item{Key: put.Key, Value: put.Value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmp.Comparer(sameSecret)); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func TestAnAccountNeverShowsItsHash(t *testing.T) {
+	a := full()
+	asJSON, err := json.Marshal(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		fmt.Sprint(a), fmt.Sprintf("%v %+v %#v %s %x", a, a, a, a.PasswordHash, a.PasswordHash), fmt.Sprintf("%v %+v %#v", *a, *a, *a), string(asJSON),
+	} {
+		if strings.Contains(text, hashMark) || strings.Contains(text, fmt.Sprintf("%x", hashMark)) {
+			t.Errorf("it shows: %s", text)
+		}
+	}
+	if put, err := a.Put(); err != nil || !strings.Contains(string(put.Value), hashMark) {
+		t.Errorf("the record does not hold the hash: %v", err)
+	}
+}
+
+func full() *Account {
+	return &Account{
+		ID: api.NewID(morning, [10]byte{1, 2, 3}), Realm: "native", Username: "Alice", Canonical: "alice", Description: "of Wonderland",
+		Roles: []string{"auditor", "gateway"}, PasswordHash: api.NewSecret(hashMark), PasswordChanged: morning.Add(time.Hour), Created: morning,
+		Disabled: true, Epoch: Epoch{Temporary: 7, All: 3, Why: Why{At: morning, Reason: "passwordChanged", By: "sh_0"}}, Rev: 42,
+	}
+}
