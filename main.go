@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,11 +25,9 @@ import (
 	"sessiond/actions"
 	"sessiond/dispatch"
 	"sessiond/internal/account"
-	"sessiond/internal/api"
 	"sessiond/internal/cli"
 	"sessiond/internal/clock"
 	"sessiond/internal/config"
-	"sessiond/internal/event"
 	"sessiond/internal/httpd"
 	"sessiond/internal/logging"
 	"sessiond/internal/session"
@@ -116,9 +113,9 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	first := firstAdmin{dir: o.Dir, out: o.Out, terminal: o.Terminal, log: log, memory: o.Config.Storage.Type == "memory"}
+	first := &cli.FirstAdmin{Dir: o.Dir, Out: o.Out, Log: log, Shown: o.Terminal || o.Config.Storage.Type == "memory"}
 	s, err := assemble(ctx, parts{
-		Store: st, Config: holder, Clock: system, Log: log, Hasher: hasher, Host: host, PasswordChanged: first.forget,
+		Store: st, Config: holder, Clock: system, Log: log, Hasher: hasher, Host: host, PasswordChanged: first.Forget,
 	})
 	if err != nil {
 		return err
@@ -129,7 +126,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	if err := door.Listen(ctx, o.Config.Listeners); err != nil {
 		return err
 	}
-	if err := first.create(ctx, s.accounts, o.Password, urlOf(o.Config, door)); err != nil {
+	if err := first.Create(ctx, s.accounts, o.Password, urlOf(o.Config, door)); err != nil {
 		return errors.Join(err, door.Shutdown(ctx))
 	}
 	for _, address := range door.Addrs() {
@@ -260,7 +257,7 @@ func hostOf(ctx context.Context, st store.Store, cfg *config.Config) (actions.Ho
 	}
 	host.ServerNamePort = host.Name
 	for _, l := range cfg.Listeners {
-		if l.Enabled {
+		if l.Enabled && l.Port != 0 {
 			host.ServerNamePort = fmt.Sprintf("%s:%d", host.Name, l.Port)
 			break
 		}
@@ -294,86 +291,4 @@ func urlOf(cfg *config.Config, door *httpd.Server) string {
 		return scheme + "://" + a.String() + cfg.APIRoot
 	}
 	return scheme + "://127.0.0.1" + cfg.APIRoot
-}
-
-// firstAdmin makes the first account, so that nobody ever logs in with a
-// password that others know too.
-type firstAdmin struct {
-	dir      string
-	out      io.Writer
-	terminal bool
-	memory   bool
-	log      *logging.Logger
-}
-
-const (
-	adminName    = "admin"
-	passwordFile = "admin-password"
-)
-
-// create makes the account admin in a realm native that has no accounts yet.
-func (f *firstAdmin) create(ctx context.Context, accounts *account.Directory, password api.Secret, url string) error {
-	some, _, err := accounts.List(ctx, "native", nil, "", 1)
-	if err != nil || len(some) > 0 {
-		return err
-	}
-	given := !password.IsZero()
-	if !given {
-		password = api.NewSecret(cli.RandomPassword())
-		if !f.terminal && !f.memory {
-			if err := f.write(password); err != nil {
-				return err
-			}
-		}
-	}
-	_, err = accounts.Create(ctx, event.Actor{}, account.NewAccount{Realm: "native", Username: adminName, Roles: []string{"admin"}, Password: password})
-	if err != nil {
-		if !given {
-			f.forget("native", adminName)
-		}
-		return fmt.Errorf("create the first account: %w", err)
-	}
-	f.tell(password, given, url)
-	return nil
-}
-
-func (f *firstAdmin) tell(password api.Secret, given bool, url string) {
-	shown := password.Reveal()
-	switch {
-	case given:
-		shown = "$SESSIOND_ADMIN_PASSWORD"
-		_, _ = fmt.Fprintf(f.out, "\nThe account admin was created with the password from the environment.\n")
-	case f.terminal || f.memory:
-		_, _ = fmt.Fprintf(f.out, "\nThe account admin was created. Its password is shown this once:\n\n    %s\n", shown)
-	default:
-		shown = "$(cat " + filepath.Join(f.dir, passwordFile) + ")"
-		f.log.Warn("the first account was created; its password is in the data folder until it is changed", logging.Str("file", filepath.Join(f.dir, passwordFile)))
-	}
-	if given || f.terminal || f.memory {
-		_, _ = fmt.Fprintf(f.out, "\nTry it:\n\n%s\n\n", tryIt(url, shown))
-	}
-}
-
-func tryIt(url, password string) string {
-	return strings.Join([]string{
-		"curl -s " + url + ` -d '{"action":"createSession","params":{"username":"admin","password":"'"` + password + `"'"},"debug":"max"}'`,
-	}, "\n")
-}
-
-func (f *firstAdmin) write(password api.Secret) error {
-	path := filepath.Join(f.dir, passwordFile)
-	if err := os.WriteFile(path, []byte(password.Reveal()+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write the first password: %w", err)
-	}
-	return nil
-}
-
-// forget removes the file with the first password once it is no longer needed.
-func (f *firstAdmin) forget(realm, username string) {
-	if canonical, err := account.Canonical(username); err != nil || realm != "native" || canonical != adminName {
-		return
-	}
-	if err := os.Remove(filepath.Join(f.dir, passwordFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		f.log.Error("the file with the first password could not be removed", logging.Err(err))
-	}
 }
