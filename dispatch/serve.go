@@ -131,7 +131,7 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 		return err
 	}
 	a := c.action
-	if c.DeadToken && !a.AnyToken {
+	if !c.DeadToken.IsZero() && !a.AnyToken {
 		return invalidToken()
 	}
 	if err := a.Allow.check(c.who); err != nil {
@@ -165,7 +165,7 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 	}
 	var ok bool
 	if c.caller.Live, c.Known, ok = d.deps.Sessions.Check(c.Now, token.Reveal(), false, c.Known[:0]); !ok {
-		c.DeadToken = true
+		c.DeadToken = token
 		return nil
 	}
 	c.who, c.Settings = &c.caller, c.caller.Settings
@@ -176,12 +176,7 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 // about the form of the answer.
 func (c *call) settle() {
 	e := &c.envelope
-	switch debug := e.Debug; {
-	case debug == "":
-		c.debug = c.Settings.DefaultDebug == "max"
-	default:
-		c.debug = strings.EqualFold(debug, "max")
-	}
+	c.debug = strings.EqualFold(first(e.Debug, c.Settings.DefaultDebug), "max")
 	if e.ResponseOptions != nil && e.ResponseOptions.SetCookie {
 		c.Warn(api.BadParam, "this server sets no cookies: setCookie changes nothing")
 	}
