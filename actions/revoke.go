@@ -9,6 +9,7 @@ import (
 	"sessiond/internal/api"
 	"sessiond/internal/event"
 	"sessiond/internal/session"
+	"sessiond/store"
 )
 
 // ends holds what ends sessions.
@@ -35,56 +36,57 @@ type deleteResult struct {
 }
 
 func (s *sessions) delete(ctx context.Context, c *dispatch.Call, who *session.Caller, p target) (deleteResult, error) {
-	h, status, err := s.toEnd(c, who, &p)
-	if err != nil {
-		return deleteResult{}, err
+	victim, who, err := s.toEnd(ctx, c, who, &p)
+	if err != nil || victim.Handle.IsZero() {
+		return deleteResult{AlreadyEnded: err == nil}, err
 	}
-	var by event.Actor
-	if who != nil {
-		by = s.Sessions.Actor(who)
+	status, reason := session.Ended, session.ReasonLogout
+	if p.SessionHandle != "" && victim.Handle != who.Handle {
+		status, reason = session.Revoked, session.ReasonRevoked
 	}
-	reason := session.ReasonLogout
-	if status == session.Revoked {
-		reason = session.ReasonRevoked
+	done, err := s.Sessions.End(ctx, victim.Handle, s.Sessions.NewEnd(status, reason, who), s.Sessions.Actor(who))
+	if err == nil && !done {
+		c.Warn(api.NotFound, "the session was ended by others at this moment")
 	}
-	done := false
-	if !h.IsZero() {
-		if done, err = s.Sessions.End(ctx, h, s.Sessions.NewEnd(status, reason, who), by); err != nil {
-			return deleteResult{}, err
-		}
-	}
-	if !done {
-		c.Warn(api.InvalidAuthToken, "the authToken belongs to no live session: there was nothing to end")
-	}
-	return deleteResult{AlreadyEnded: !done}, nil
+	return deleteResult{AlreadyEnded: !done}, err
 }
 
-// toEnd finds the session to end, and as what it ends. A zero handle means that
-// it has ended already.
-func (s *sessions) toEnd(c *dispatch.Call, who *session.Caller, p *target) (api.ID, session.Status, error) {
+// toEnd finds the session to end, and who ends it: where nobody calls, the session
+// whose token is shown does. The zero session means that it has ended already.
+func (s *sessions) toEnd(ctx context.Context, c *dispatch.Call, who *session.Caller, p *target) (session.Live, *session.Caller, error) {
 	switch {
-	case !p.TokenID.IsZero():
-		shown, ok := s.Sessions.Authenticate(p.TokenID.Reveal(), false)
-		if !ok {
-			return api.ID{}, 0, nil
+	case p.SessionHandle != "" && who != nil:
+		h, _ := session.ParseHandle(p.SessionHandle)
+		if live, ok := s.Sessions.Endable(c.Reach, h); ok {
+			return live, who, nil
 		}
-		return shown.Handle, session.Ended, nil
-	case who == nil && p.isZero() && c.DeadToken:
-		return api.ID{}, 0, nil
-	case who == nil:
-		return api.ID{}, 0, dead()
-	case p.isZero():
-		return who.Handle, session.Ended, nil
+		_, err := s.Sessions.Find(ctx, c.Reach, h)
+		if errors.Is(err, store.ErrNotFound) {
+			return session.Live{}, nil, notFound("session")
+		}
+		if err == nil {
+			c.Warn(api.NotFound, "the session has ended already: there was nothing to end")
+		}
+		return session.Live{}, nil, err
+	case p.isZero() && who != nil:
+		return who.Live, who, nil
 	}
-	h, _ := session.ParseHandle(p.SessionHandle)
-	live, ok := s.Sessions.Living(c.Reach, h)
+	token := p.TokenID
+	if p.isZero() {
+		token = c.DeadToken
+	}
+	if token.IsZero() {
+		return session.Live{}, nil, dead()
+	}
+	shown, ok := s.Sessions.EndableBy(token.Reveal())
 	if !ok {
-		return api.ID{}, 0, notFound("session")
+		c.Warn(api.InvalidAuthToken, "the authToken belongs to no live session: there was nothing to end")
+		return session.Live{}, nil, nil
 	}
-	if live.Handle == who.Handle {
-		return h, session.Ended, nil
+	if who == nil {
+		who = &shown
 	}
-	return h, session.Revoked, nil
+	return shown.Live, who, nil
 }
 
 type accountName struct {
@@ -140,7 +142,7 @@ func (s *sessions) revoke(ctx context.Context, c *dispatch.Call, who *session.Ca
 	var handles []api.ID
 	for _, text := range p.SessionHandles {
 		h, _ := session.ParseHandle(text)
-		live, ok := s.Sessions.Living(c.Reach, h)
+		live, ok := s.Sessions.Endable(c.Reach, h)
 		_, twice := r.Results[text]
 		r.Results[text] = false
 		switch {

@@ -76,7 +76,7 @@ Pings.
 
 - Apis: ¬session¬, ¬hub¬
 - Who may call it: anybody
-- Resets the idle time of the caller's session: no
+- Resets the idle time of the caller's session: yes
 
 Params: none.
 

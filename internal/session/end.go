@@ -115,7 +115,6 @@ func (k *Keeper) NewEnd(status Status, reason string, by *Caller) End {
 // names lives on. change may alter the account in the same commit. It returns
 // how many living sessions that ended.
 func (k *Keeper) EndAccount(ctx context.Context, realm, username string, how EndAccount) (ended int, err error) {
-	marked := 0 // by attempts that lost a race
 	for range attempts {
 		a, err := k.accounts.Find(ctx, realm, username)
 		if err != nil {
@@ -123,10 +122,7 @@ func (k *Keeper) EndAccount(ctx context.Context, realm, username string, how End
 		}
 		ended, err = k.endAccount(ctx, a, &how)
 		if !errors.Is(err, store.ErrConflict) {
-			return marked + ended, err
-		}
-		if how.Change == nil {
-			marked += ended
+			return ended, err
 		}
 	}
 	return 0, contended()
@@ -162,7 +158,7 @@ func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAcc
 	}
 	tx.Put = append(tx.Put, put)
 	ended := 0
-	for _, live := range k.OfAccount(a.ID) {
+	for _, live := range k.table.ofAccount(a.ID, true, k.now()) {
 		if before.For(live.Permanent) == a.Epoch.For(live.Permanent) {
 			continue
 		}

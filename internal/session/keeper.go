@@ -248,7 +248,7 @@ func (k *Keeper) read(ctx context.Context, h api.ID) (*Record, store.Rev, error)
 }
 
 // OfAccount returns an account's living sessions, oldest first.
-func (k *Keeper) OfAccount(id api.ID) []Live { return k.table.ofAccount(id, k.now()) }
+func (k *Keeper) OfAccount(id api.ID) []Live { return k.table.ofAccount(id, false, k.now()) }
 
 // Views returns living sessions in full. Those that ended meanwhile are left out.
 func (k *Keeper) Views(ctx context.Context, live []Live) ([]View, error) {

@@ -33,3 +33,22 @@ func (k *Keeper) Living(r Reach, h api.ID) (Live, bool) {
 	live, _, ok := k.table.look(proof{handle: h, now: k.now()}, nil)
 	return live, ok && r.Covers(live.AccountID)
 }
+
+// Endable returns a session within a reach that has not ended durably: it lives,
+// or its end is under way or was refused by the store. An end that was refused is
+// so repeated by those who asked for it.
+func (k *Keeper) Endable(r Reach, h api.ID) (Live, bool) {
+	live, _, ok := k.table.look(proof{handle: h, ending: true, now: k.now()}, nil)
+	return live, ok && r.Covers(live.AccountID)
+}
+
+// EndableBy is Endable for whoever shows the session's token.
+func (k *Keeper) EndableBy(token string) (Caller, bool) {
+	h, ok := Locate(token)
+	if !ok {
+		return Caller{}, false
+	}
+	sum := hashOf(token)
+	live, _, ok := k.table.look(proof{handle: h, hash: &sum, ending: true, now: k.now()}, nil)
+	return Caller{live}, ok
+}

@@ -198,6 +198,7 @@ type proof struct {
 	hash   *hash // nil: look by handle
 	who    bool  // append what is known of the account
 	touch  bool
+	ending bool // find it also while its end is under way, or was refused
 	now    int64
 }
 
@@ -215,7 +216,7 @@ func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
 	if p.hash != nil && !e.hash.is(p.hash) {
 		return Live{}, dst, false
 	}
-	if atomic.LoadUint32(&e.overlay)&isDying != 0 {
+	if atomic.LoadUint32(&e.overlay)&isDying != 0 && !p.ending {
 		return Live{}, dst, false
 	}
 	touched := atomic.LoadUint32(&e.touched)
@@ -299,8 +300,9 @@ func (t *Table) outdated(h api.ID) bool {
 	return outdated
 }
 
-// ofAccount returns the handles of an account's living sessions, oldest first.
-func (t *Table) ofAccount(id api.ID, now int64) []Live {
+// ofAccount returns an account's living sessions, oldest first; with ending, also
+// those whose end is under way or was refused.
+func (t *Table) ofAccount(id api.ID, ending bool, now int64) []Live {
 	var handles []api.ID
 	t.mu.Lock()
 	if n := t.byAccount[id]; n != 0 {
@@ -309,14 +311,9 @@ func (t *Table) ofAccount(id api.ID, now int64) []Live {
 		}
 	}
 	t.mu.Unlock()
-	return t.lookAll(handles, now)
-}
-
-// lookAll returns those of the handles' sessions that live, oldest first.
-func (t *Table) lookAll(handles []api.ID, now int64) []Live {
 	live := make([]Live, 0, len(handles))
 	for _, h := range handles {
-		if l, _, ok := t.look(proof{handle: h, now: now}, nil); ok {
+		if l, _, ok := t.look(proof{handle: h, ending: ending, now: now}, nil); ok {
 			live = append(live, l)
 		}
 	}
