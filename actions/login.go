@@ -180,7 +180,7 @@ func realmOf(cfg *config.Config, p *createParams) (*config.Realm, error) {
 func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createParams, realm *config.Realm) (*session.NewSession, error) {
 	d := &c.Config.Defaults
 	n := &session.NewSession{
-		Realm: realm, Username: p.Username, Password: p.Password,
+		Config: c.Config, Realm: realm, Username: p.Username, Password: p.Password,
 		Permanent: p.PermanentSession, RememberMe: p.RememberMe && !p.PermanentSession,
 		Settings: d.Settings, Abandon: d.AbandonAfterSeconds, Cursor: d.IdleCursorTimeoutSeconds,
 	}

@@ -14,6 +14,7 @@ import (
 
 // NewSession is what a session is created from. Durations are in seconds.
 type NewSession struct {
+	Config   *config.Config // the snapshot that the request sees; nil: the one in force
 	Realm    *config.Realm
 	Username string
 	Password api.Secret // for a realm that checks passwords
@@ -38,7 +39,10 @@ const attempts = 16
 // session with its token: the only time that it is shown. Errors are *api.Error
 // of the codes of log-in and of limits, or come from the store.
 func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, error) {
-	limits := limitsOf(&k.config.Get().Defaults)
+	if n.Config == nil {
+		n.Config = k.config.Get()
+	}
+	limits := limitsOf(&n.Config.Defaults)
 	address := addressFor(n.Address, n.Permanent)
 	if err := k.table.Full(address, limits, k.now()); err != nil {
 		return View{}, api.Secret{}, err
