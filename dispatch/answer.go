@@ -133,6 +133,10 @@ func (c *call) debugInfo(item []byte) []byte {
 		Warnings []api.Warning `json:"warnings"`
 	}{wire.Raw(wire.Redact(nil, item)), supplied{c.apiName(), api.Version, "max", options}, c.warnings}
 	b, err := wire.Marshal(&info)
+	if err != nil { // the request names a member twice, which an answer must not
+		info.Request = nil
+		b, err = wire.Marshal(&info)
+	}
 	if err != nil {
 		return []byte("{}")
 	}
