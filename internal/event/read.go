@@ -20,17 +20,21 @@ const (
 	scanMost = 20_000
 )
 
+// disorder is by how much an event's time may lie before that of an earlier one:
+// a commit waits for its turn after it was given its time.
+const disorder = time.Minute
+
 // Query asks for events. Empty members ask for all.
 type Query struct {
 	Kinds         []Kind
 	SessionHandle string
 	Realm         string
-	Username      string // canonical or as shown
+	Username      string // as shown
 	After         time.Time
 	Before        time.Time
 	Oldest        bool   // oldest first; else newest first
 	Cursor        string // of the page before
-	Limit         int    // 1 to MaxPage
+	Limit         int    // at most MaxPage, which is what 0 means
 }
 
 // Logged is an event with its place in the log.
@@ -40,9 +44,13 @@ type Logged struct {
 }
 
 // Read returns a page of events and the cursor of the next, which is empty when
-// there is none. An error is an *api.Error for a cursor that is none of ours, or
+// there is none; the page before the end, or one that the filters left short, may
+// be followed by an empty one. An error is an *api.Error for a cursor that is none of ours, or
 // comes from the store.
 func Read(ctx context.Context, s store.Store, q Query) (page []Logged, next string, err error) {
+	if q.Limit <= 0 || q.Limit > MaxPage {
+		q.Limit = MaxPage
+	}
 	at, err := q.start()
 	if err != nil {
 		return nil, "", err
@@ -86,9 +94,9 @@ func (q *Query) entries(ctx context.Context, s store.Store, at uint64) ([]store.
 // past reports whether no later event of the walk can fit.
 func (q *Query) past(e *Event) bool {
 	if q.Oldest {
-		return !q.Before.IsZero() && !e.Time.Before(q.Before)
+		return !q.Before.IsZero() && !e.Time.Before(q.Before.Add(disorder))
 	}
-	return !q.After.IsZero() && !e.Time.After(q.After)
+	return !q.After.IsZero() && !e.Time.After(q.After.Add(-disorder))
 }
 
 func (q *Query) fits(e *Event) bool {
