@@ -44,17 +44,26 @@ func (k *Keeper) Alter(ctx context.Context, h api.ID, by event.Actor, change fun
 		}
 		_, err = k.store.Commit(ctx, tx)
 		if err == nil {
-			v, ok, err := k.complete(r)
-			if err == nil && !ok {
-				err = store.ErrNotFound
-			}
-			return v, err
+			return k.altered(r)
 		}
 		if !errors.Is(err, store.ErrConflict) {
 			return View{}, err
 		}
 	}
 	return View{}, api.Errorf(api.Conflict, "the session is being changed by others at this moment: try again")
+}
+
+// altered returns a session as its alteration left it: expired, perhaps, if the
+// idle time asked for was over already.
+func (k *Keeper) altered(r *Record) (View, error) {
+	v, ok, err := k.complete(r)
+	if ok || err != nil {
+		return v, err
+	}
+	if r.End = r.expiry(k.now()); r.End == (End{}) {
+		return View{}, store.ErrNotFound // it died while this was on its way
+	}
+	return View{Record: r}, nil
 }
 
 // ChangePassword replaces an account's password, which ends its other temporary

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -151,7 +152,7 @@ func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAcc
 	} else {
 		a.Epoch.EndTemporary()
 	}
-	a.Epoch.Why = account.Why{At: k.clock.Now(), Reason: how.Reason, By: how.By.SessionHandle}
+	a.Epoch.Why = account.Why{At: time.Unix(k.now(), 0).UTC(), Reason: how.Reason, By: how.By.SessionHandle}
 	put, err := a.Put()
 	if err != nil {
 		return 0, err

@@ -95,7 +95,7 @@ func (k *Keeper) Authenticate(token string, touch bool) (Caller, bool) {
 // validate answers about its account: members of a JSON object, each with a
 // comma before it.
 func (k *Keeper) Check(now int64, token string, touch bool, dst []byte) (Live, []byte, bool) {
-	return k.check(now, token, touch, true, dst)
+	return k.check(k.at(now), token, touch, true, dst)
 }
 
 func (k *Keeper) check(now int64, token string, touch, who bool, dst []byte) (Live, []byte, bool) {
@@ -113,7 +113,12 @@ func (k *Keeper) Touch(h api.ID) { k.TouchAt(k.now(), h) }
 // TouchAt is Touch for a moment, in Unix seconds, that the caller has just been
 // told by the clock.
 func (k *Keeper) TouchAt(now int64, h api.ID) {
-	k.table.withEntry(h, func(e *entry) { k.table.touch(e, uint32(now)) }) //nolint:gosec // until 2106
+	now = k.at(now)
+	k.table.withEntry(h, func(e *entry) {
+		if !e.expired(now) && atomic.LoadUint32(&e.overlay)&isDying == 0 {
+			k.table.touch(e, uint32(now)) //nolint:gosec // until 2106
+		}
+	})
 }
 
 // Actor returns a caller as events name it.
@@ -125,10 +130,13 @@ func (k *Keeper) Actor(c *Caller) event.Actor {
 // Count returns how many sessions live.
 func (k *Keeper) Count() int64 { return k.table.Count(k.now()) }
 
-// now returns the present second. It never goes back, whatever the clock does: a
-// session that was dead once does not live again.
-func (k *Keeper) now() int64 {
-	now := k.clock.Now().Unix()
+// now returns the present second.
+func (k *Keeper) now() int64 { return k.at(k.clock.Now().Unix()) }
+
+// at returns the later of a moment and the latest that it has returned. Time never
+// goes back here, whatever the clock does: a session that was dead once does not
+// live again.
+func (k *Keeper) at(now int64) int64 {
 	for last := k.furthest.Load(); last < now; last = k.furthest.Load() {
 		if k.furthest.CompareAndSwap(last, now) {
 			return now
