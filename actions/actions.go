@@ -87,11 +87,7 @@ func about(err error, pointers map[api.Code]string) error {
 	return err
 }
 
-func dead() error {
-	return api.Errorf(api.InvalidAuthToken, "the authToken belongs to no live session: call createSession")
-}
-
-func notFound(what string) error {
+func notFound(what string) *api.Error {
 	return api.Errorf(api.NotFound, "there is no such %s within the caller's reach", what)
 }
 

@@ -1,8 +1,11 @@
 package actions
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 
 	"sessiond/dispatch"
 	"sessiond/internal/account"
@@ -76,7 +79,7 @@ func (s *sessions) toEnd(ctx context.Context, c *dispatch.Call, who *session.Cal
 		token = c.DeadToken
 	}
 	if token.IsZero() {
-		return session.Live{}, nil, dead()
+		return session.Live{}, nil, dispatch.InvalidToken()
 	}
 	shown, ok := s.Sessions.EndableBy(token.Reveal())
 	if !ok {
@@ -154,11 +157,9 @@ func (s *sessions) revoke(ctx context.Context, c *dispatch.Call, who *session.Ca
 		}
 	}
 	done, err := s.endAll(ctx, who, handles, &p)
-	for i, h := range handles {
-		if done[i] {
-			r.Revoked++
-			r.Results[session.HandleText(h)] = true
-		}
+	for h := range done {
+		r.Revoked++
+		r.Results[session.HandleText(h)] = true
 	}
 	if p.DryRun {
 		r.Sample = sample(handles)
@@ -176,35 +177,44 @@ func partly(err error, done, left int64) error {
 	return (&e).Because(err)
 }
 
-// endAll ends the sessions, or for a dry run none of them.
-func (s *sessions) endAll(ctx context.Context, who *session.Caller, handles []api.ID, p *revokeParams) ([]bool, error) {
-	if p.DryRun {
-		done := make([]bool, len(handles))
-		for i := range done {
-			done[i] = true
+// endAll ends the sessions, or for a dry run none of them, and returns those that
+// it ended. The caller's own comes last: should the store refuse one, he can still
+// repeat the request.
+func (s *sessions) endAll(ctx context.Context, who *session.Caller, handles []api.ID, p *revokeParams) (map[api.ID]bool, error) {
+	ended := map[api.ID]bool{}
+	by, end := s.Sessions.Actor(who), s.Sessions.NewEnd(session.Revoked, p.Reason, who)
+	others := slices.DeleteFunc(slices.Clone(handles), func(h api.ID) bool { return h == who.Handle })
+	own := slices.DeleteFunc(slices.Clone(handles), func(h api.ID) bool { return h != who.Handle })
+	for _, some := range [][]api.ID{others, own} {
+		if p.DryRun {
+			for _, h := range some {
+				ended[h] = true
+			}
+			continue
 		}
-		return done, nil
+		done, err := s.Sessions.EndAll(ctx, some, end, by)
+		for i, h := range some {
+			if done[i] {
+				ended[h] = true
+			}
+		}
+		if err != nil {
+			return ended, err
+		}
 	}
-	return s.Sessions.EndAll(ctx, handles, s.Sessions.NewEnd(session.Revoked, p.Reason, who), s.Sessions.Actor(who))
+	return ended, nil
 }
 
 // revokeAccounts ends the sessions of accounts, one commit each.
 func (s *sessions) revokeAccounts(ctx context.Context, c *dispatch.Call, who *session.Caller, p *revokeParams) (revokeResult, error) {
 	r := revokeResult{DryRun: p.DryRun}
 	permanent := p.IncludePermanent != nil && *p.IncludePermanent
-	var handles []api.ID
-	var found []*account.Account
-	for i := range p.Accounts {
-		a, err := s.Accounts.Find(ctx, p.Accounts[i].realm(), p.Accounts[i].Username)
-		if e, ok := errors.AsType[*api.Error](err); (ok && e.Code == api.NotFound) || (err == nil && !c.Reach.Covers(a.ID)) {
-			return r, notFound("account")
-		}
-		if err != nil {
-			return r, err
-		}
-		found = append(found, a)
+	found, err := s.accounts(ctx, c, who, p.Accounts)
+	if err != nil {
+		return r, err
 	}
-	for i, a := range found {
+	var handles []api.ID
+	for _, a := range found {
 		for _, live := range s.Sessions.OfAccount(a.ID) {
 			switch {
 			case p.ExceptCurrent && live.Handle == who.Handle:
@@ -214,26 +224,59 @@ func (s *sessions) revokeAccounts(ctx context.Context, c *dispatch.Call, who *se
 				handles = append(handles, live.Handle)
 			}
 		}
-		if p.DryRun {
-			continue
-		}
-		how := session.EndAccount{Permanent: permanent, Reason: p.Reason, By: s.Sessions.Actor(who), Event: event.Event{Kind: event.AccountSessionsEnded}}
-		if p.ExceptCurrent {
-			how.Spare = who
-		}
+	}
+	if p.DryRun {
+		r.Revoked, r.Sample = int64(len(handles)), sample(handles)
+		return r, nil
+	}
+	how := session.EndAccount{Permanent: permanent, Reason: p.Reason, By: s.Sessions.Actor(who), Event: event.Event{Kind: event.AccountSessionsEnded}}
+	if p.ExceptCurrent {
+		how.Spare = who
+	}
+	for i, a := range found {
 		ended, err := s.Sessions.EndAccount(ctx, a.Realm, a.Username, how)
+		if err != nil && i > 0 {
+			err = partly(err, r.Revoked, max(0, int64(len(handles))-r.Revoked))
+		}
 		if err != nil {
-			if i > 0 {
-				err = partly(err, r.Revoked, int64(len(handles))-r.Revoked)
-			}
 			return r, err
 		}
 		r.Revoked += int64(ended)
 	}
-	if p.DryRun {
-		r.Revoked, r.Sample = int64(len(handles)), sample(handles)
-	}
 	return r, nil
+}
+
+// accounts finds the accounts within the caller's reach, each once and his own
+// last: should the store refuse one, he can still repeat the request.
+func (s *sessions) accounts(ctx context.Context, c *dispatch.Call, who *session.Caller, names []accountName) ([]*account.Account, error) {
+	var found []*account.Account
+	seen := map[api.ID]bool{}
+	for i := range names {
+		at := "/params/accounts/" + strconv.Itoa(i)
+		a, err := s.Accounts.Find(ctx, names[i].realm(), names[i].Username)
+		if e, ok := errors.AsType[*api.Error](err); (ok && e.Code == api.NotFound) || (err == nil && !c.Reach.Covers(a.ID)) {
+			return nil, notFound("account").At(at)
+		}
+		if err != nil {
+			return nil, about(err, map[api.Code]string{api.BadParam: at + "/username"})
+		}
+		if !seen[a.ID] {
+			found = append(found, a)
+		}
+		seen[a.ID] = true
+	}
+	slices.SortStableFunc(found, func(a, b *account.Account) int {
+		return cmp.Compare(own(a, who), own(b, who))
+	})
+	return found, nil
+}
+
+// own is 1 for the caller's account.
+func own(a *account.Account, who *session.Caller) int {
+	if a.ID == who.AccountID {
+		return 1
+	}
+	return 0
 }
 
 func sample(handles []api.ID) []string {

@@ -165,7 +165,7 @@ func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAcc
 		}
 		if how.Spare == nil || live.Handle != how.Spare.Handle {
 			ended++
-			if how.Change == nil {
+			if how.Change == nil && HandleText(live.Handle) != how.By.SessionHandle { // who asked may ask again, should it be refused
 				k.table.dying(live.Handle, k.now())
 			}
 			continue
