@@ -145,11 +145,11 @@ func (r Rule) check(who *session.Caller) error {
 	case r.who == nobody:
 		return api.Errorf(api.PermissionDenied, "nobody may call this action")
 	case who == nil:
-		return invalidToken()
+		return InvalidToken()
 	case r.sessions && who.IsKey():
 		return api.Errorf(api.KindNotAllowed, "an API key may not do this: log in and use the session")
-	case !who.May(r.needs):
-		return api.Errorf(api.PermissionDenied, "the caller needs the permission %s", strings.Join(names(r.needs), ", "))
+	case r.needs != 0 && !who.May(r.needs):
+		return api.Errorf(api.PermissionDenied, "the caller needs the permission %s", strings.Join(r.needs.Names(), ", "))
 	}
 	return nil
 }
@@ -159,7 +159,7 @@ func (r Rule) reach(who *session.Caller) session.Reach {
 	if who == nil {
 		return session.Reach{}
 	}
-	return session.Reach{Account: who.AccountID, All: r.others != 0 && who.May(r.others)}
+	return session.Reach{Account: who.AccountID, All: who.May(r.others)}
 }
 
 // String returns the rule as the reference shows it.
@@ -171,7 +171,7 @@ func (r Rule) String() string {
 	case r.who == nobody:
 		return "nobody"
 	case r.needs != 0:
-		text = "holders of " + strings.Join(names(r.needs), ", ")
+		text = "holders of " + strings.Join(r.needs.Names(), ", ")
 	default:
 		text = "any caller"
 	}
@@ -179,22 +179,13 @@ func (r Rule) String() string {
 		text += ", with a session and not an API key"
 	}
 	if r.others != 0 {
-		text += "; what belongs to others with " + strings.Join(names(r.others), ", ")
+		text += "; what belongs to others with " + strings.Join(r.others.Names(), ", ")
 	}
 	return text
 }
 
-func names(p account.Permissions) []string {
-	var list []string
-	for bit := account.Permissions(1); bit <= account.AllPermissions; bit <<= 1 {
-		if p&bit != 0 {
-			list = append(list, account.PermissionName(bit))
-		}
-	}
-	return list
-}
-
-func invalidToken() error {
+// InvalidToken is the one answer to whatever is wrong with a caller's token.
+func InvalidToken() *api.Error {
 	return api.Errorf(api.InvalidAuthToken, "the authToken belongs to no live session: call createSession")
 }
 

@@ -3,8 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -109,7 +107,7 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = logging.Panicked(p)
 		}
 	}()
 	e := &c.envelope
@@ -132,7 +130,7 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 	}
 	a := c.action
 	if !c.DeadToken.IsZero() && !a.AnyToken {
-		return invalidToken()
+		return InvalidToken()
 	}
 	if err := a.Allow.check(c.who); err != nil {
 		return err

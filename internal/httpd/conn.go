@@ -1,11 +1,13 @@
 package httpd
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,13 +44,14 @@ type conn struct {
 
 	reading, writing deadline
 
-	head       head
-	request    api.Request
-	lastToken  []byte // of the last request, so that the next needs no copy
-	lastBearer api.Secret
-	lastAgent  string
-	host       string // the last Host that was taken, under hostConfig
-	hostConfig *config.Config
+	head         head
+	request      api.Request
+	lastToken    []byte // of the last request, so that the next needs no copy
+	lastRawAgent []byte
+	lastBearer   api.Secret
+	lastAgent    string // valid UTF-8, unlike what came
+	host         string // the last Host that was taken, under hostConfig
+	hostConfig   *config.Config
 }
 
 // connOf returns the connection that carries a request.
@@ -206,9 +209,13 @@ func (c *conn) bearer() api.Secret {
 const maxUserAgent = 512
 
 func (c *conn) userAgent() string {
-	agent := c.head.userAgent[:min(len(c.head.userAgent), maxUserAgent)]
-	if c.lastAgent != string(agent) {
-		c.lastAgent = string(agent)
+	agent := c.head.userAgent
+	if len(agent) > maxUserAgent {
+		agent = agent[:maxUserAgent]
+	}
+	if !bytes.Equal(agent, c.lastRawAgent) {
+		c.lastRawAgent = append(c.lastRawAgent[:0], agent...)
+		c.lastAgent = strings.ToValidUTF8(string(agent), "") // what the cut has left of a character too
 	}
 	return c.lastAgent
 }

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"strconv"
-	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -200,29 +198,9 @@ func (s *Server) survive(ctx *fasthttp.RequestCtx) {
 	if v == nil {
 		return
 	}
-	what := fmt.Sprintf("%T", v) // its text may hold what a log must not
-	if err, ok := v.(runtime.Error); ok {
-		what = err.Error()
-	}
-	s.log.Error("request panicked", logging.Str("panic", what), logging.Str("at", whence()))
+	s.log.Error("request panicked", logging.Err(logging.Panicked(v)))
 	ctx.Response.Reset()
 	s.refuse(ctx, connOf(ctx), s.options.Holder.Get(), panicked)
-}
-
-// whence names the functions that a panic came through, innermost first.
-func whence() string {
-	var callers [16]uintptr
-	frames := runtime.CallersFrames(callers[:runtime.Callers(4, callers[:])])
-	var path []string
-	for {
-		frame, more := frames.Next()
-		if frame.Function != "" && !strings.HasPrefix(frame.Function, "runtime.") {
-			path = append(path, fmt.Sprintf("%s:%d", frame.Function[strings.LastIndexByte(frame.Function, '/')+1:], frame.Line))
-		}
-		if !more || len(path) == 6 {
-			return strings.Join(path, " < ")
-		}
-	}
 }
 
 // printer gives fasthttp's own remarks to the log.

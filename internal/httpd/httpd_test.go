@@ -476,3 +476,26 @@ func (a answer) code(t testing.TB) api.Code {
 	}
 	return *envelope.ErrorCode
 }
+
+// What a client calls itself is kept with its session and shown in lists: it is
+// text, whatever came, and cut between characters.
+func TestAUserAgentIsText(t *testing.T) {
+	var seen string
+	s := start(t, handlerFunc(func(_ context.Context, r *api.Request, dst []byte) api.Answer {
+		seen = strings.Clone(r.UserAgent)
+		return api.Answer{Body: append(dst, `{"errorCode":0}`...)}
+	}), nil)
+	nc := dial(t, s)
+	r := bufio.NewReader(nc)
+	for sent, want := range map[string]string{
+		"x\xff\xfey":                        "xy",
+		strings.Repeat("u", 511) + "\u00e9": strings.Repeat("u", 511),
+		"caf\u00e9":                         "caf\u00e9",
+	} {
+		send(t, nc, "POST /api HTTP/1.1\r\nHost: localhost\r\nUser-Agent: "+sent+"\r\nContent-Length: 7\r\n\r\n{\"a\":1}")
+		receive(t, r, "POST")
+		if seen != want {
+			t.Errorf("%q is handed on as %q, want %q", sent, seen, want)
+		}
+	}
+}

@@ -65,18 +65,20 @@ func Append(dst []byte, v any) ([]byte, error) {
 	return append(dst, b...), nil
 }
 
-// written says how our own values are written.
+// written says how our own values are written. What is stored and is not UTF-8
+// after all can still be shown: U+FFFD stands for it.
 var written = json.JoinOptions(
 	json.Deterministic(true),
+	jsontext.AllowInvalidUTF8(true),
 	json.WithMarshalers(json.MarshalFunc(func(a Appender) ([]byte, error) { return a.AppendJSON(nil), nil })),
 )
 
 // Marshal returns v as JSON, as Append writes it. An error means that the type of
-// v cannot be written, or that a string in it is not UTF-8.
+// v cannot be written.
 func Marshal(v any) ([]byte, error) {
 	b, err := json.Marshal(v, written)
 	if err != nil {
-		return nil, fmt.Errorf("wire: cannot write %T as JSON", v)
+		return nil, fmt.Errorf("wire: cannot write %T as JSON: %w", v, err)
 	}
 	return b, nil
 }

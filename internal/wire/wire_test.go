@@ -39,6 +39,7 @@ func TestAppend(t *testing.T) {
 		{api.BadParam, `21006`},
 		{"<é\u2028\n", `"<é` + "\u2028" + `\n"`},
 		{struct{}{}, `{}`},
+		{"stored \xff", "\"stored \ufffd\""}, // what is bad in one record must not hide the others
 	} {
 		got, err := wire.Append([]byte("x"), tt.value)
 		if err != nil || string(got) != "x"+tt.want {
@@ -48,7 +49,7 @@ func TestAppend(t *testing.T) {
 			t.Errorf("%s is no JSON", got[1:])
 		}
 	}
-	for _, value := range []any{make(chan int), "\xff" + canary, func() {}} {
+	for _, value := range []any{make(chan int), func() {}} {
 		if got, err := wire.Append([]byte("x"), value); err == nil || strings.Contains(err.Error(), canary) || string(got) != "x" {
 			t.Errorf("%T: %q, %v", value, got, err)
 		}
