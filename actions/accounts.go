@@ -8,6 +8,7 @@ import (
 	"sessiond/dispatch"
 	"sessiond/internal/account"
 	"sessiond/internal/api"
+	"sessiond/internal/config"
 	"sessiond/internal/session"
 )
 
@@ -62,8 +63,10 @@ func viewOfAccount(a *account.Account) accountView {
 }
 
 func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createAccountParams) (accountView, error) {
-	name := (&accountName{Realm: p.Realm}).realm()
-	realm, err := realmOf(c.Config, &createParams{Realm: name, Password: p.Password})
+	realm, err := realmOf(c.Config, p.Realm, "realm")
+	if err == nil {
+		err = fits(realm, p.Password, "password")
+	}
 	if err != nil {
 		return accountView{}, err
 	}
@@ -72,14 +75,14 @@ func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 			return accountView{}, bad("roles", "must name roles that exist: admin, operator, auditor, gateway, issuer").At("/params/roles/" + strconv.Itoa(i))
 		}
 	}
-	if realm.Type == "trusted" && !realm.AllowServerRoles && account.Effective(p.Roles) != 0 {
+	if realm.Type == config.Trusted && !realm.AllowServerRoles && account.Effective(p.Roles) != 0 {
 		return accountView{}, bad("roles", "must hold no permissions of the server: the realm does not allow them")
 	}
-	if !who.May(account.Effective(p.Roles)) {
+	if account.Effective(p.Roles)&^who.Permissions != 0 {
 		return accountView{}, api.Errorf(api.PermissionDenied, "nobody gives a role whose permissions he does not hold himself").At("/params/roles")
 	}
 	made, err := a.Accounts.Create(ctx, a.Sessions.Actor(who), account.NewAccount{
-		Realm: name, Username: p.Username, Description: p.AccountDescription, Roles: p.Roles, Password: p.Password,
+		Realm: realm.Name, Username: p.Username, Description: p.AccountDescription, Roles: p.Roles, Password: p.Password,
 	})
 	if err != nil {
 		return accountView{}, about(err, map[api.Code]string{
@@ -102,16 +105,16 @@ type listAccountsResult struct {
 }
 
 func (a *accounts) list(ctx context.Context, c *dispatch.Call, _ *session.Caller, p listAccountsParams) (listAccountsResult, error) {
-	name := (&accountName{Realm: p.Realm}).realm()
-	if !hasRealm(c.Config, name) {
-		return listAccountsResult{}, api.Errorf(api.RealmUnavailable, "there is no such realm: services.json lists them under realms").At("/params/realm")
+	realm, err := realmOf(c.Config, p.Realm, "realm")
+	if err != nil {
+		return listAccountsResult{}, err
 	}
 	for i, prefix := range p.PartialNames {
 		if _, err := account.Canonical(prefix); err != nil && prefix != "" {
 			return listAccountsResult{}, about(err, map[api.Code]string{api.BadParam: "/params/partialNames/" + strconv.Itoa(i)})
 		}
 	}
-	page, next, err := a.Accounts.List(ctx, name, p.PartialNames, p.Cursor, p.Limit)
+	page, next, err := a.Accounts.List(ctx, realm.Name, p.PartialNames, p.Cursor, p.Limit)
 	if err != nil {
 		return listAccountsResult{}, about(err, map[api.Code]string{api.BadParam: "/params/cursor"})
 	}
@@ -137,11 +140,16 @@ func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *se
 	by := a.Sessions.Actor(who)
 	realm, username := by.Realm, by.Username
 	if p.Username != "" {
-		realm, username = (&accountName{Realm: p.Realm}).realm(), p.Username
+		realm, username = p.Realm, p.Username
 	}
-	if isTrusted(c.Config, realm) {
-		return changePasswordResult{}, bad("newPassword", "must be absent: the realm trusts the word of holders of sessiond.sessions.issue")
+	in, err := realmOf(c.Config, realm, "realm")
+	if err == nil {
+		err = fits(in, p.NewPassword, "newPassword")
 	}
+	if err != nil {
+		return changePasswordResult{}, err
+	}
+	realm = in.Name
 	var spare *session.Caller
 	if own, err := sameName(realm, username, by.Realm, by.Username); err != nil {
 		return changePasswordResult{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})

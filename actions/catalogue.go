@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"sessiond/dispatch"
-	"sessiond/internal/config"
 )
 
 // catalogue are the handlers of what tells about the server itself.
@@ -46,22 +45,4 @@ func (k *catalogue) realms(_ context.Context, c *dispatch.Call, _ empty) (listRe
 		r.Realms[i] = realmView{Name: c.Config.Realms[i].Name, Type: c.Config.Realms[i].Type}
 	}
 	return r, nil
-}
-
-func isTrusted(c *config.Config, name string) bool {
-	for i := range c.Realms {
-		if c.Realms[i].Name == name {
-			return c.Realms[i].Type == "trusted"
-		}
-	}
-	return false
-}
-
-func hasRealm(c *config.Config, name string) bool {
-	for i := range c.Realms {
-		if c.Realms[i].Name == name {
-			return true
-		}
-	}
-	return false
 }

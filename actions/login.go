@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"sessiond/dispatch"
 	"sessiond/internal/account"
@@ -129,7 +128,14 @@ func (p *createParams) Validate() error {
 }
 
 func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createParams) (sessionView, error) {
-	realm, err := realmOf(c.Config, &p)
+	name, member := p.Realm, "realm"
+	if name == "" {
+		name, member = p.RealmName, "realmName"
+	}
+	realm, err := realmOf(c.Config, name, member)
+	if err == nil {
+		err = fits(realm, p.Password, "password")
+	}
 	if err != nil {
 		return sessionView{}, err
 	}
@@ -150,30 +156,6 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 		view.Current = true
 	}
 	return view, nil
-}
-
-// realmOf finds the realm, and refuses what it cannot take.
-func realmOf(cfg *config.Config, p *createParams) (*config.Realm, error) {
-	name, member := p.Realm, "realm"
-	if name == "" {
-		name, member = p.RealmName, "realmName"
-	}
-	if name == "" {
-		name = "native"
-	}
-	i := slices.IndexFunc(cfg.Realms, func(r config.Realm) bool { return r.Name == name })
-	if i < 0 {
-		return nil, api.Errorf(api.RealmUnavailable, "there is no such realm: services.json lists them under realms").At("/params/" + member)
-	}
-	realm := &cfg.Realms[i]
-	if realm.Type == "trusted" {
-		if !p.Password.IsZero() {
-			return nil, bad("password", "must be absent: the realm trusts the word of holders of sessiond.sessions.issue")
-		}
-	} else if p.Password.IsZero() {
-		return nil, missing("password")
-	}
-	return realm, nil
 }
 
 // newSession puts together what the request, its caller and services.json say.
@@ -210,9 +192,9 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 func (s *sessions) origin(c *dispatch.Call, who *session.Caller, p *createParams, n *session.NewSession) error {
 	issuing := who != nil && who.May(account.SessionsIssue)
 	n.Address, n.UserAgent = c.Address, c.UserAgent
-	if n.Realm.Type == "trusted" {
+	if n.Realm.Type == config.Trusted {
 		if who == nil {
-			return dead()
+			return dispatch.InvalidToken()
 		}
 		if !issuing {
 			return denied(account.SessionsIssue)
@@ -221,7 +203,7 @@ func (s *sessions) origin(c *dispatch.Call, who *session.Caller, p *createParams
 	}
 	for _, m := range []struct{ name, value string }{{"clientIpAddress", p.ClientIPAddress}, {"userAgent", p.UserAgent}} {
 		if m.value != "" && who == nil {
-			return dead()
+			return dispatch.InvalidToken()
 		}
 		if m.value != "" && !issuing {
 			return denied(account.SessionsIssue).At("/params/" + m.name)

@@ -10,6 +10,7 @@ import (
 	"sessiond/dispatch"
 	"sessiond/internal/account"
 	"sessiond/internal/api"
+	"sessiond/internal/config"
 	"sessiond/internal/event"
 	"sessiond/internal/session"
 	"sessiond/store"
@@ -95,13 +96,6 @@ func (s *sessions) toEnd(ctx context.Context, c *dispatch.Call, who *session.Cal
 type accountName struct {
 	Realm    string `json:"realm,omitzero" max:"64" doc:"Where the account is checked; native unless named."`
 	Username string `json:"username" min:"1" max:"64" doc:"The account's name."`
-}
-
-func (a *accountName) realm() string {
-	if a.Realm == "" {
-		return "native"
-	}
-	return a.Realm
 }
 
 type revokeParams struct {
@@ -253,7 +247,7 @@ func (s *sessions) accounts(ctx context.Context, c *dispatch.Call, who *session.
 	seen := map[api.ID]bool{}
 	for i := range names {
 		at := "/params/accounts/" + strconv.Itoa(i)
-		a, err := s.Accounts.Find(ctx, names[i].realm(), names[i].Username)
+		a, err := s.Accounts.Find(ctx, cmp.Or(names[i].Realm, config.Native), names[i].Username)
 		if e, ok := errors.AsType[*api.Error](err); (ok && e.Code == api.NotFound) || (err == nil && !c.Reach.Covers(a.ID)) {
 			return nil, notFound("account").At(at)
 		}

@@ -40,7 +40,7 @@ func (s *sessions) living(c *dispatch.Call, who *session.Caller, t *target, show
 		}
 	case !t.TokenID.IsZero():
 		found, ok := s.Sessions.Authenticate(t.TokenID.Reveal(), false)
-		if ok && (c.Reach.Covers(found.AccountID) || (shown != 0 && who.May(shown))) {
+		if ok && (c.Reach.Covers(found.AccountID) || who.May(shown)) {
 			return found.Live, nil
 		}
 	default:
@@ -52,7 +52,7 @@ func (s *sessions) living(c *dispatch.Call, who *session.Caller, t *target, show
 // gone is the answer for a session that ended while it was looked at.
 func (s *sessions) gone(who *session.Caller, h api.ID) error {
 	if h == who.Handle {
-		return dead()
+		return dispatch.InvalidToken()
 	}
 	return notFound("session")
 }

@@ -14,6 +14,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -132,6 +133,18 @@ type Realm struct {
 	AllowServerRoles   bool     // trusted: its accounts may hold sessiond. permissions
 	IdleTimeoutSeconds int64    // services.json: idleConnectionTimeoutSeconds; 0 as in the defaults
 	MaxLifetimeSeconds int64    // services.json: maxSessionTimeoutSeconds; 0 as in the defaults
+}
+
+// Realm returns the realm of a name, native for an empty one.
+func (c *Config) Realm(name string) (*Realm, bool) {
+	if name == "" {
+		name = Native
+	}
+	i := slices.IndexFunc(c.Realms, func(r Realm) bool { return r.Name == name })
+	if i < 0 {
+		return nil, false
+	}
+	return &c.Realms[i], true
 }
 
 // Storage says where the data is.
