@@ -81,8 +81,8 @@ type Caller struct{ Live }
 // IsKey reports whether the caller showed an API key.
 func (c *Caller) IsKey() bool { return c.Permanent }
 
-// May reports whether the caller holds a permission.
-func (c *Caller) May(p account.Permissions) bool { return c.Permissions&p == p }
+// May reports whether the caller holds a permission. Nobody holds the empty one.
+func (c *Caller) May(p account.Permissions) bool { return c.Permissions.Has(p) }
 
 // Authenticate returns whose token this is. Whatever is wrong with a token looks
 // the same. With touch, the use counts against the idle time.
