@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"dispatch":         {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/session", "internal/wire", "store"},
 	"internal/account": {"internal/api", "internal/clock", "internal/event", "internal/wire", "store"},
 	"internal/api":     {},
+	"internal/bench":   {"actions", "dispatch", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/session", "store", "store/bolt"},
 	"internal/cli":     {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/wire", "store", "store/bolt"},
 	"internal/clock":   {},
 	"internal/config":  {"internal/api", "internal/wire"},
@@ -74,8 +75,11 @@ var testLibraries = []string{
 // testPackages are imported by tests alone, though they are no tests themselves.
 var testPackages = []string{"store/faultstore", "store/storetest"}
 
-// borrowers are tests that may import a module of another package's.
-var borrowers = map[string]string{}
+// borrowers are tests that may import a module of another package's, and why.
+var borrowers = map[string]string{
+	"internal/bench github.com/valyala/fasthttp": "the bare server that ours is compared with",
+	"internal/bench go.etcd.io/bbolt":            "the bare store that ours is compared with",
+}
 
 // globals are the package-level variables that may be outside tests; none is
 // written but by its declaration. Errors (Err…, err…), interface checks (_) and what a call in
