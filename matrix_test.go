@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/store/mem"
+)
+
+// The credentials of the matrix, in the order of its columns: none at all, a token
+// whose session has ended, alice's session and key, and one for each role, admin's
+// key being the last.
+var credentials = []string{"none", "dead", "alice", "robot", "gateway", "issuer", "operator", "auditor", "admin", "keeper"}
+
+// matrix says, for each action, what becomes of it with each credential, about
+// what is the caller's own and about what is bob's: a code, 0 for success, and -
+// for a success that finds nothing. In params, HANDLE, TOKEN and NAME are those of
+// the session and the account that it is about; nobody's own is alice's.
+var matrix = []struct {
+	action, params string
+	//      none  dead  alice robot gatew issue opera audit admin keeper
+	own, other string
+}{
+	{
+		"createSession", `{"username":"NAME","password":"${password}"}`,
+		"0     0     0     0     0     0     0     0     0     0",
+		"0     0     0     0     0     0     0     0     0     0",
+	},
+	{
+		"createSession", `{"username":"NAME","password":"${password}","permanentSession":true}`,
+		"0     0     0     21204 0     0     0     0     0     21204",
+		"0     0     0     21204 0     0     0     0     0     21204",
+	},
+	{
+		"createSession", `{"username":"NAME","realm":"customers"}`,
+		"12031 12031 21201 21201 21201 0     21201 21201 0     0",
+		"12031 12031 21201 21201 21201 0     21201 21201 0     0",
+	},
+	{
+		"createSession", `{"username":"NAME","password":"${password}","clientIpAddress":"192.0.2.1"}`,
+		"12031 12031 21201 21201 21201 0     21201 21201 0     0",
+		"12031 12031 21201 21201 21201 0     21201 21201 0     0",
+	},
+	{
+		"alterSession", `{"sessionHandle":"HANDLE","description":"x"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"alterSession", `{"tokenId":"TOKEN","description":"x"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"pingSession", `{}`,
+		"0     12031 0     0     0     0     0     0     0     0",
+		"0     12031 0     0     0     0     0     0     0     0",
+	},
+	{
+		"describeSessions", `{"sessionHandles":["HANDLE"]}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"describeSessions", `{"authTokens":["TOKEN"]}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     0     -     0     0     0     0",
+	},
+	{
+		"describeSessions", `{"usernameFilter":["NAME"]}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"listSessions", `{"sessionHandles":["HANDLE"]}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"listSessions", `{"usernameFilter":["NAME"],"countOnly":true}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"getSessionInfo", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     0     0     0",
+	},
+	{
+		"getSessionInfo", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     0     0     0",
+	},
+	{
+		"validate", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21201 21201 0     21201 21201 21201 0     0",
+	},
+	{
+		"validate", `{"tokenIds":["TOKEN","x"],"refresh":false}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21201 21201 0     21201 21201 21201 0     0",
+	},
+	{
+		"deleteSession", `{}`,
+		"12031 0     0     0     0     0     0     0     0     0",
+		"12031 0     0     0     0     0     0     0     0     0",
+	},
+	{
+		"deleteSession", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"deleteSession", `{"tokenId":"TOKEN"}`,
+		"0     0     0     0     0     0     0     0     0     0",
+		"0     0     0     0     0     0     0     0     0     0",
+	},
+	{
+		"revokeSessions", `{"sessionHandles":["HANDLE"]}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     -     0     0",
+	},
+	{
+		"revokeSessions", `{"accounts":[{"username":"NAME"}],"includePermanent":true}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"createAccount", `{"username":"newcomer","password":"${password}"}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"listAccounts", `{}`,
+		"12031 12031 21201 21201 21201 21201 0     0     0     0",
+		"12031 12031 21201 21201 21201 21201 0     0     0     0",
+	},
+	{
+		"changePassword", `{"username":"NAME","currentPassword":"${password}","newPassword":"another horse, another staple"}`,
+		"12031 12031 0     21204 0     0     0     0     0     21204",
+		"12031 12031 21201 21204 21201 21201 21201 21201 0     21204",
+	},
+	{
+		"listEvents", `{}`,
+		"12031 12031 21201 21201 21201 21201 0     0     0     0",
+		"12031 12031 21201 21201 21201 21201 0     0     0     0",
+	},
+	{
+		"listActions", `{}`,
+		"0     12031 0     0     0     0     0     0     0     0",
+		"0     12031 0     0     0     0     0     0     0     0",
+	},
+	{
+		"listRealms", `{}`,
+		"0     12031 0     0     0     0     0     0     0     0",
+		"0     12031 0     0     0     0     0     0     0     0",
+	},
+}
+
+func TestMatrix(t *testing.T) {
+	rows := map[string]bool{}
+	for _, row := range matrix {
+		rows[row.action] = true
+	}
+	for _, d := range describeActions() {
+		if !rows[d.Name] {
+			t.Errorf("%s has no row in the matrix", d.Name)
+		}
+		delete(rows, d.Name)
+	}
+	for name := range rows {
+		t.Errorf("%s has a row in the matrix, but is no action", name)
+	}
+	hasher := cheapHasher(t)
+	var s *stage // a new one after each success that may have changed something
+	for _, row := range matrix {
+		for owner, cells := range map[string]string{"own": row.own, "other": row.other} {
+			want := strings.Fields(cells)
+			if len(want) != len(credentials) {
+				t.Fatalf("%s %s: %d cells, want %d", row.action, owner, len(want), len(credentials))
+			}
+			for i, credential := range credentials {
+				if s == nil {
+					s = matrixStage(t, hasher)
+				}
+				about := aboutWhom(credential, owner)
+				got, err := s.cell(t.Context(), credential, row.action, about.Replace(row.params))
+				if err != nil || got != want[i] {
+					t.Errorf("%s %s, %s, with %s: %s, %v, want %s", row.action, row.params, owner, credential, got, err, want[i])
+				}
+				if got == "0" && !slices.Contains(readOnly, row.action) {
+					s.sessions.Close()
+					s = nil
+				}
+			}
+		}
+	}
+}
+
+// readOnly are the actions that change nothing but times of use.
+var readOnly = []string{
+	"pingSession", "describeSessions", "listSessions", "getSessionInfo", "validate", "listAccounts", "listEvents", "listActions", "listRealms",
+}
+
+func matrixStage(t *testing.T, hasher *account.Hasher) *stage {
+	s, err := newStage(t.Context(), props{
+		store: mem.New(), hasher: hasher, config: `{"realms":[{"name":"customers","type":"trusted"}]}`,
+		logins: []string{"dead=alice", "alice", "robot=alice:key", "gateway", "issuer", "operator", "auditor", "admin", "keeper=admin:key", "bob"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.cell(t.Context(), "dead", "deleteSession", "{}"); err != nil || got != "0" {
+		t.Fatal(got, err)
+	}
+	return s
+}
+
+// aboutWhom says who is meant by a row's HANDLE, TOKEN and NAME.
+func aboutWhom(credential, owner string) *strings.Replacer {
+	session, name := credential, credential
+	switch {
+	case owner == "other":
+		session, name = "bob", "bob"
+	case credential == "none" || credential == "dead":
+		session, name = "alice", "alice"
+	case credential == "robot":
+		name = "alice"
+	case credential == "keeper":
+		name = "admin"
+	}
+	return strings.NewReplacer("HANDLE", "${handle:"+session+"}", "TOKEN", "${token:"+session+"}", "NAME", name)
+}
+
+// cell makes a request and returns what stands in the matrix for its answer.
+func (s *stage) cell(ctx context.Context, credential, action, params string) (string, error) {
+	token := ""
+	if credential != "none" {
+		token = fmt.Sprintf(`,"authToken":"${token:%s}"`, credential)
+	}
+	got, err := s.ask(ctx, &step{Request: json.RawMessage(`{"action":"` + action + `","params":` + params + token + `}`)}, 1)
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		ErrorCode api.Code `json:"errorCode"`
+		Result    struct {
+			Sessions []any
+			Count    *int
+			Revoked  *int
+		}
+	}
+	if err := json.Unmarshal(got.raw, &answer); err != nil {
+		return "", err
+	}
+	r := answer.Result
+	lists := strings.HasSuffix(action, "Sessions") && action != "revokeSessions"
+	if answer.ErrorCode == 0 && (lists && len(r.Sessions) == 0 && (r.Count == nil || *r.Count == 0) || r.Revoked != nil && *r.Revoked == 0) {
+		return "-", nil
+	}
+	return fmt.Sprint(int(answer.ErrorCode)), nil
+}
