@@ -139,6 +139,9 @@ type changePasswordResult struct {
 func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *session.Caller, p changePasswordParams) (changePasswordResult, error) {
 	by := a.Sessions.Actor(who)
 	realm, username := by.Realm, by.Username
+	if username == "" { // the session has ended meanwhile
+		return changePasswordResult{}, dispatch.InvalidToken()
+	}
 	if p.Username != "" {
 		realm, username = p.Realm, p.Username
 	}
@@ -150,21 +153,21 @@ func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *se
 		return changePasswordResult{}, err
 	}
 	realm = in.Name
-	var spare *session.Caller
+	change := session.PasswordChange{Realm: realm, Username: username, Password: p.NewPassword, By: by}
 	if own, err := sameName(realm, username, by.Realm, by.Username); err != nil {
 		return changePasswordResult{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
 	} else if own {
 		if p.CurrentPassword.IsZero() {
 			return changePasswordResult{}, missing("currentPassword")
 		}
-		spare = who
-		if _, err := a.Accounts.Verify(ctx, realm, username, p.CurrentPassword, c.Address); err != nil {
+		change.Spare = who
+		if change.Checked, err = a.Accounts.Verify(ctx, realm, username, p.CurrentPassword, c.Address); err != nil {
 			return changePasswordResult{}, err
 		}
 	} else if !c.Reach.All {
 		return changePasswordResult{}, denied(account.AccountsWrite)
 	}
-	ended, err := a.Sessions.ChangePassword(ctx, realm, username, p.NewPassword, by, spare)
+	ended, err := a.Sessions.ChangePassword(ctx, change)
 	if err != nil {
 		return changePasswordResult{}, about(err, map[api.Code]string{api.PasswordPolicy: "/params/newPassword", api.NotFound: "/params/username"})
 	}

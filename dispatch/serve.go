@@ -236,12 +236,22 @@ func Classify(err error) *api.Error {
 	if err == nil {
 		return nil
 	}
+	e := classify(err)
+	if errors.Is(err, session.ErrNotWritten) && e.Code != api.OutcomeUnknown && e.Code != api.Internal {
+		e = api.Errorf(e.Code, "the end was not written: it is in force here until a restart, so repeat the request").Because(err)
+	}
+	return e
+}
+
+func classify(err error) *api.Error {
 	if e, ok := errors.AsType[*api.Error](err); ok {
 		return e
 	}
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		return api.Errorf(api.Conflict, "the object was changed by others at this moment: read it and try again").Because(err)
+	case errors.Is(err, store.ErrNotFound):
+		return api.Errorf(api.NotFound, "the object is not there any more").Because(err)
 	case errors.Is(err, store.ErrFull):
 		return api.Errorf(api.StorageFull, "the storage is full: nothing was written").Because(err)
 	case errors.Is(err, store.ErrBusy):

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -15,61 +14,79 @@ import (
 // the lifetime stays whatever it does: nobody can move that wall. An error wraps
 // store.ErrNotFound for a session that does not live.
 func (k *Keeper) Alter(ctx context.Context, h api.ID, by event.Actor, change func(*Record) error) (View, error) {
-	for range attempts {
-		live, _, ok := k.table.look(proof{handle: h, now: k.now()}, nil)
-		if !ok {
-			return View{}, store.ErrNotFound
-		}
-		r, rev, err := k.read(ctx, h)
-		if err != nil {
-			return View{}, err
-		}
-		created, lifetime := r.Created, r.MaxSeconds
-		if err := change(r); err != nil {
-			return View{}, err
-		}
-		r.Created, r.MaxSeconds = created, lifetime
-		r.Revision++
-		r.LastAccess = live.LastAccess
-		tx := store.Tx{
-			If:  []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
-			Put: []store.Put{{Key: liveKey(h), Value: r.encode()}},
-		}
-		err = event.Append(&tx, event.Event{
-			Time: k.clock.Now(), Kind: event.SessionAltered, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
-			Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, By: by,
-		})
-		if err != nil {
-			return View{}, err
-		}
-		_, err = k.store.Commit(ctx, tx)
-		if err == nil {
-			return k.altered(r)
-		}
-		if !errors.Is(err, store.ErrConflict) {
-			return View{}, err
-		}
+	var r *Record
+	err := retry(func() (err error) {
+		r, err = k.alter(ctx, h, by, change)
+		return err
+	})
+	if err != nil {
+		return View{}, err
 	}
-	return View{}, api.Errorf(api.Conflict, "the session is being changed by others at this moment: try again")
+	return k.altered(ctx, r)
+}
+
+func (k *Keeper) alter(ctx context.Context, h api.ID, by event.Actor, change func(*Record) error) (*Record, error) {
+	live, _, ok := k.table.look(proof{handle: h, now: k.now()}, nil)
+	if !ok {
+		return nil, store.ErrNotFound
+	}
+	r, rev, err := k.read(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	created, lifetime := r.Created, r.MaxSeconds
+	if err := change(r); err != nil {
+		return nil, err
+	}
+	r.Created, r.MaxSeconds = created, lifetime
+	r.Revision++
+	r.LastAccess = live.LastAccess
+	tx := store.Tx{
+		If:  []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
+		Put: []store.Put{{Key: liveKey(h), Value: r.encode()}},
+	}
+	err = event.Append(&tx, event.Event{
+		Time: k.clock.Now(), Kind: event.SessionAltered, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
+		Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, By: by,
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = k.store.Commit(ctx, tx)
+	return r, err
 }
 
 // altered returns a session as its alteration left it: expired, perhaps, if the
-// idle time asked for was over already.
-func (k *Keeper) altered(r *Record) (View, error) {
+// idle time asked for was over already. One that had expired before its life could
+// be lengthened is dead; its end is written, so that it is after a restart too.
+func (k *Keeper) altered(ctx context.Context, r *Record) (View, error) {
 	v, ok, err := k.complete(r)
 	if ok || err != nil {
 		return v, err
 	}
-	if r.End = r.expiry(k.now()); r.End == (End{}) {
-		return View{}, store.ErrNotFound // it died while this was on its way
+	if r.End = r.expiry(k.now()); r.End != (End{}) {
+		return View{Record: r}, nil
 	}
-	return View{Record: r}, nil
+	if _, err := k.End(ctx, r.Handle, k.NewEnd(Expired, ReasonIdle, nil), event.Actor{}); err != nil {
+		return View{}, err
+	}
+	return View{}, store.ErrNotFound
+}
+
+// A PasswordChange says whose password is replaced, and on whose word.
+type PasswordChange struct {
+	Realm, Username string
+	Password        api.Secret
+	By              event.Actor
+	Checked         *account.Account // as it was when its present password was checked; nil: an administrator's word stands for it
+	Spare           *Caller          // the account's own session that lives on, and must be alive
 }
 
 // ChangePassword replaces an account's password, which ends its other temporary
-// sessions in the same commit. Unless the caller may write accounts, the current
-// password is checked first. It returns how many sessions that ended.
-func (k *Keeper) ChangePassword(ctx context.Context, realm, username string, password api.Secret, by event.Actor, spare *Caller) (int, error) {
+// sessions in the same commit, and returns how many. A password that was checked
+// and has been replaced by others since then changes nothing: LoginFailed.
+func (k *Keeper) ChangePassword(ctx context.Context, c PasswordChange) (int, error) {
+	realm, username, password, by, spare := c.Realm, c.Username, c.Password, c.By, c.Spare
 	prepared, refusal := account.CheckPassword(username, password)
 	if refusal != nil {
 		return 0, refusal
@@ -81,6 +98,9 @@ func (k *Keeper) ChangePassword(ctx context.Context, realm, username string, pas
 	return k.EndAccount(ctx, realm, username, EndAccount{
 		Spare: spare, Reason: ReasonPasswordChanged, By: by, Event: event.Event{Kind: event.PasswordChanged},
 		Change: func(a *account.Account) error {
+			if c.Checked != nil && (a.ID != c.Checked.ID || a.PasswordHash != c.Checked.PasswordHash) {
+				return account.LoginFailed()
+			}
 			a.PasswordHash, a.PasswordChanged = hashed, k.clock.Now()
 			return nil
 		},

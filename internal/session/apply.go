@@ -116,6 +116,7 @@ func (t *Table) upsert(r *Record, touched uint32, accounts []*account.Account) {
 	touched = max(touched, uint32(r.LastAccess)) //nolint:gosec // until 2106
 
 	s.mu.Lock()
+	late := !isNew && e.expired(t.now()) // it was dead before this could lengthen its life
 	old := e.settings
 	e.handle, e.hash, e.settings = r.Handle, r.Secrets[0].Hash, settings
 	e.server, e.realm, e.epoch = uint32(r.Epochs.Server), uint32(r.Epochs.Realm), uint32(r.Epochs.Account) //nolint:gosec // counts mass log-outs
@@ -138,6 +139,9 @@ func (t *Table) upsert(r *Record, touched uint32, accounts []*account.Account) {
 		t.link(n, e, r)
 	} else {
 		t.settings.give(old)
+	}
+	if late {
+		t.bury(e)
 	}
 	t.expiry.note(n, e)
 }
@@ -231,8 +235,8 @@ func (t *Table) slotFor(r *Record) uint32 {
 }
 
 // introduce makes the table know an account, until release: whoever creates a
-// session for it does so first. A record older than the one known changes
-// nothing.
+// session for it does so first. Of an account that has sessions here, Apply alone
+// learns: it knows which of them a change spares.
 func (t *Table) introduce(a *account.Account) uint32 {
 	n := t.byAccount[a.ID]
 	if n == 0 {
@@ -240,8 +244,8 @@ func (t *Table) introduce(a *account.Account) uint32 {
 		t.account(n).id = a.ID
 		t.byAccount[a.ID] = n
 		t.fill(n, a)
-	} else if t.learn(n, a) {
-		t.settleDead(t.account(n))
+	} else if t.account(n).sessions == 0 {
+		t.learn(n, a)
 	}
 	t.account(n).pins++
 	return n
@@ -264,15 +268,12 @@ func (t *Table) unpin(n uint32) {
 	t.release(n)
 }
 
-// learn takes over an account's record if it is newer than the one known, and
-// reports whether it was.
-func (t *Table) learn(n uint32, a *account.Account) bool {
+// learn takes over an account's record if it is newer than the one known.
+func (t *Table) learn(n uint32, a *account.Account) {
 	slot := t.account(n)
-	if uint64(a.Rev) < slot.rev || (uint64(a.Rev) == slot.rev && !slot.gone) {
-		return false
+	if uint64(a.Rev) > slot.rev || (uint64(a.Rev) == slot.rev && slot.gone) {
+		t.fill(n, a)
 	}
-	t.fill(n, a)
-	return true
 }
 
 // settleDead takes the places of an account's sessions whose epochs are no longer

@@ -32,9 +32,6 @@ type NewSession struct {
 	UserAgent   string
 }
 
-// attempts is how often a change is tried again that lost a race.
-const attempts = 16
-
 // Create logs an account in, or issues a session for it, and returns the new
 // session with its token: the only time that it is shown. Errors are *api.Error
 // of the codes of log-in and of limits, or come from the store.
@@ -67,11 +64,7 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, e
 			return View{}, api.Secret{}, err
 		}
 	}
-	return View{}, api.Secret{}, contended()
-}
-
-func contended() error {
-	return api.Errorf(api.Conflict, "the account is being changed by others at this moment: try again")
+	return View{}, api.Secret{}, store.ErrConflict
 }
 
 // identify finds out which account the session is for: by its password, or by

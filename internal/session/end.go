@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -30,33 +31,49 @@ func (k *Keeper) End(ctx context.Context, h api.ID, end End, by event.Actor) (do
 	if !k.table.dying(h, k.now()) {
 		return false, nil
 	}
+	err = retry(func() error {
+		done, err = k.end(ctx, h, end, by)
+		return err
+	})
+	return done, notWritten(err)
+}
+
+func (k *Keeper) end(ctx context.Context, h api.ID, end End, by event.Actor) (done bool, err error) {
+	r, rev, err := k.read(ctx, h)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if _, err := k.store.Get(ctx, endKey(h)); err == nil {
+		return false, nil // somebody else ended it, durably
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return false, err
+	}
+	tx := store.Tx{
+		If:     []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
+		Put:    []store.Put{{Key: endKey(h), Value: end.encode()}},
+		Urgent: true,
+	}
+	if err := event.Append(&tx, k.endEvent(r, end, by)); err != nil {
+		return false, err
+	}
+	_, err = k.store.Commit(ctx, tx)
+	return err == nil, err
+}
+
+// attempts is how often a change is tried that loses its races.
+const attempts = 16
+
+// retry makes a change again as long as others change the same thing meanwhile.
+func retry(change func() error) error {
 	for range attempts {
-		r, rev, err := k.read(ctx, h)
-		if errors.Is(err, store.ErrNotFound) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		tx := store.Tx{
-			If:     []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
-			Put:    []store.Put{{Key: endKey(h), Value: end.encode()}},
-			Urgent: true,
-		}
-		if err := event.Append(&tx, k.endEvent(r, end, by)); err != nil {
-			return false, err
-		}
-		_, err = k.store.Commit(ctx, tx)
-		if !errors.Is(err, store.ErrConflict) {
-			return err == nil, err
-		}
-		if _, err := k.store.Get(ctx, endKey(h)); err == nil {
-			return false, nil // somebody else ended it, durably
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return false, err
+		if err := change(); !errors.Is(err, store.ErrConflict) {
+			return err
 		}
 	}
-	return false, api.Errorf(api.Conflict, "the session is being changed by others at this moment: repeat the request")
+	return store.ErrConflict
 }
 
 // endEvent tells of an end that is committed now; the session may have died
@@ -79,26 +96,40 @@ func (k *Keeper) EndAll(ctx context.Context, handles []api.ID, end End, by event
 	done := make([]bool, len(handles))
 	var (
 		wg    sync.WaitGroup
-		once  sync.Once
+		mu    sync.Mutex // guards first and fault
 		first error
-		next  = make(chan int)
+		fault any
+		next  = make(chan int, len(handles))
 	)
-	for range min(parallelEnds, len(handles)) {
-		wg.Go(func() {
-			for i := range next {
-				ok, err := k.End(ctx, handles[i], end, by)
-				if err != nil {
-					once.Do(func() { first = err })
-				}
-				done[i] = ok
-			}
-		})
-	}
 	for i := range handles {
 		next <- i
 	}
 	close(next)
+	for range min(parallelEnds, len(handles)) {
+		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					fault = p
+				}
+			}()
+			for i := range next {
+				ok, err := k.End(ctx, handles[i], end, by)
+				if done[i] = ok; err != nil {
+					mu.Lock()
+					if first == nil {
+						first = err
+					}
+					mu.Unlock()
+				}
+			}
+		})
+	}
 	wg.Wait()
+	if fault != nil {
+		panic(fault) // where the request can be answered
+	}
 	return done, first
 }
 
@@ -116,17 +147,14 @@ func (k *Keeper) NewEnd(status Status, reason string, by *Caller) End {
 // names lives on. change may alter the account in the same commit. It returns
 // how many living sessions that ended.
 func (k *Keeper) EndAccount(ctx context.Context, realm, username string, how EndAccount) (ended int, err error) {
-	for range attempts {
+	err = retry(func() error {
 		a, err := k.accounts.Find(ctx, realm, username)
-		if err != nil {
-			return 0, err
+		if err == nil {
+			ended, err = k.endAccount(ctx, a, &how)
 		}
-		ended, err = k.endAccount(ctx, a, &how)
-		if !errors.Is(err, store.ErrConflict) {
-			return ended, err
-		}
-	}
-	return 0, contended()
+		return err
+	})
+	return ended, err
 }
 
 // EndAccount is how an account's sessions are to be ended.
@@ -158,7 +186,7 @@ func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAcc
 		return 0, err
 	}
 	tx.Put = append(tx.Put, put)
-	ended := 0
+	ended, spared, marked := 0, false, false
 	for _, live := range k.table.ofAccount(a.ID, true, k.now()) {
 		if before.For(live.Permanent) == a.Epoch.For(live.Permanent) {
 			continue
@@ -166,7 +194,7 @@ func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAcc
 		if how.Spare == nil || live.Handle != how.Spare.Handle {
 			ended++
 			if how.Change == nil && HandleText(live.Handle) != how.By.SessionHandle { // who asked may ask again, should it be refused
-				k.table.dying(live.Handle, k.now())
+				marked = k.table.dying(live.Handle, k.now()) || marked
 			}
 			continue
 		}
@@ -181,12 +209,29 @@ func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAcc
 		r.LastAccess = live.LastAccess
 		tx.If = append(tx.If, store.Cond{Key: liveKey(r.Handle), Rev: rev}, store.Cond{Key: endKey(r.Handle)})
 		tx.Put = append(tx.Put, store.Put{Key: liveKey(r.Handle), Value: r.encode()})
+		spared = true
+	}
+	if how.Change != nil && how.Spare != nil && !spared {
+		return 0, api.Errorf(api.InvalidAuthToken, "the authToken belongs to no live session any more: nothing was changed")
 	}
 	e := how.Event
 	e.Time, e.AccountID, e.Realm, e.Username, e.Reason, e.By, e.Count = k.clock.Now(), a.ID.String(), a.Realm, a.Username, how.Reason, how.By, int64(ended)
 	if err := event.Append(&tx, e); err != nil {
 		return 0, err
 	}
-	_, err = k.store.Commit(ctx, tx)
+	if _, err = k.store.Commit(ctx, tx); marked {
+		err = notWritten(err)
+	}
 	return ended, err
+}
+
+// ErrNotWritten is wrapped by an error of an end that could not be written: until
+// a restart the session is dead here all the same.
+var ErrNotWritten = errors.New("session: the end is in force, but was not written")
+
+func notWritten(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrNotWritten, err)
 }

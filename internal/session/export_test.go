@@ -40,9 +40,11 @@ const (
 	TouchKeys   = touchKeys
 )
 
-func (k *Keeper) Table() *Table                                { return k.table }
-func (k *Keeper) Sweep(ctx context.Context) error              { return k.sweep(ctx) }
-func (k *Keeper) FoldEnds(ctx context.Context) error           { return k.foldEnds(ctx) }
+func (k *Keeper) Table() *Table                   { return k.table }
+func (k *Keeper) Sweep(ctx context.Context) error { return k.sweep(ctx, func() bool { return true }) }
+func (k *Keeper) FoldEnds(ctx context.Context) error {
+	return k.foldEnds(ctx, func() bool { return true })
+}
 func (k *Keeper) FlushTouches(ctx context.Context) error       { return k.flushTouches(ctx, false) }
 func (k *Keeper) FoldTouches(ctx context.Context) error        { return k.foldTouches(ctx, 1) }
 func (k *Keeper) Maintenance(ctx context.Context, n int) error { return k.maintain(ctx, n) }

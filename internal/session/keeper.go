@@ -28,7 +28,9 @@ type Keeper struct {
 	random   io.Reader
 	config   *config.Holder
 	stop     func()
-	failed   func(error) // told of commits that the table could not read
+
+	oldestEnd atomic.Int64 // no tombstone is of an earlier end; 0: not known
+	failed    func(error)  // told of commits that the table could not read
 
 	furthest atomic.Int64 // what now returned last
 }
@@ -49,6 +51,7 @@ func Open(ctx context.Context, d Deps, progress func(n int)) (*Keeper, error) {
 	k := &Keeper{
 		store: d.Store, table: NewTable(), accounts: d.Accounts, clock: d.Clock, random: randomOr(d.Random), config: d.Config, failed: d.Failed,
 	}
+	k.table.now = k.now
 	k.Configure(d.Config.Get())
 	rev := d.Store.Rev()
 	if err := k.table.Load(ctx, d.Store, progress); err != nil {

@@ -24,19 +24,8 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 	if err := each(epochKeys, func(item *store.Item) error { return t.put(item, nil) }); err != nil {
 		return err
 	}
-	var pinned []uint32
-	err := each(account.KeyPrefix, func(item *store.Item) error {
-		a, err := account.Decode(*item)
-		if err == nil {
-			pinned = append(pinned, t.introduce(a))
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
 	touched := map[api.ID]uint32{}
-	err = each(touchKeys, func(item *store.Item) error {
+	err := each(touchKeys, func(item *store.Item) error {
 		return readTouches(item.Value, func(h api.ID, at uint32) { touched[h] = max(touched[h], at) })
 	})
 	if err != nil {
@@ -73,8 +62,15 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 	if err != nil {
 		return err
 	}
-	for _, slot := range pinned {
-		t.unpin(slot)
+	err = each(account.KeyPrefix, func(item *store.Item) error {
+		a, err := account.Decode(*item)
+		if err == nil && t.byAccount[a.ID] != 0 {
+			t.learn(t.byAccount[a.ID], a)
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	t.stale = true
 	t.purgeStale()

@@ -19,7 +19,6 @@ import (
 // No rule of a session's life depends on any of it having run.
 const (
 	sweepBatch  = 33   // tombstones in a commit: each is two conditions and three changes
-	sweepPage   = 3300 // sessions looked at before others get a turn
 	touchBlock  = 1000 // last accesses in one value
 	touchBlocks = 16   // of them, before they are folded into their records
 	foldBlocks  = 90   // of them at once
@@ -49,8 +48,16 @@ func (k *Keeper) Run(ctx context.Context, report func(error)) {
 	}
 }
 
+// turn is how long one kind of work goes on before another gets its turn.
+const turn = 300 * time.Millisecond
+
 func (k *Keeper) maintain(ctx context.Context, n int) error {
-	errs := []error{k.sweep(ctx), k.foldEnds(ctx)}
+	inTurn := func(work func(context.Context, func() bool) error) error {
+		timer, cancel := context.WithTimeout(ctx, turn)
+		defer cancel()
+		return work(ctx, func() bool { return timer.Err() == nil })
+	}
+	errs := []error{inTurn(k.sweep), inTurn(k.foldEnds)}
 	if n%5 == 0 {
 		errs = append(errs, k.flushTouches(ctx, false), k.accounts.FlushFailures(ctx))
 	}
@@ -65,45 +72,51 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 
 // Maintain does at once all that Run does in time.
 func (k *Keeper) Maintain(ctx context.Context) error {
-	return errors.Join(k.sweep(ctx), k.foldEnds(ctx), k.flushTouches(ctx, true), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purge(ctx))
+	always := func() bool { return ctx.Err() == nil }
+	return errors.Join(k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purge(ctx))
 }
 
 // sweep writes the tombstones of sessions that died by themselves or with an
-// epoch.
-func (k *Keeper) sweep(ctx context.Context) error {
-	for ctx.Err() == nil {
-		dead := k.table.takeDead(k.now(), sweepPage)
+// epoch, as long as more says so.
+func (k *Keeper) sweep(ctx context.Context, more func() bool) error {
+	var unreadable []error
+	for more() {
+		dead := k.table.takeDead(k.now(), sweepBatch)
 		if len(dead) == 0 {
-			return nil
+			break
 		}
-		for len(dead) > 0 {
-			n := min(sweepBatch, len(dead))
-			err := k.bury(ctx, dead[:n])
-			if errors.Is(err, store.ErrConflict) {
-				err = k.buryEach(ctx, dead[:n])
-			}
-			if err != nil {
-				k.table.putDead(dead)
-				return fmt.Errorf("write tombstones: %w", err)
-			}
-			dead = dead[n:]
+		left, bad, err := k.buryAll(ctx, dead)
+		unreadable = append(unreadable, bad...)
+		if err != nil {
+			k.table.putDead(left)
+			return fmt.Errorf("write tombstones: %w", err)
 		}
 	}
-	return ctx.Err()
+	return errors.Join(unreadable...)
 }
 
-// buryEach is bury for sessions of which others change some at the same time.
-func (k *Keeper) buryEach(ctx context.Context, handles []api.ID) error {
-	for i := range handles {
-		err := store.ErrConflict
-		for n := 0; n < attempts && errors.Is(err, store.ErrConflict); n++ {
-			err = k.bury(ctx, handles[i:i+1])
-		}
-		if err != nil {
-			return err
+// buryAll is bury, and then one by one if any of the sessions holds the others
+// up: others change it, or it cannot be read. It returns those that are left.
+func (k *Keeper) buryAll(ctx context.Context, dead []api.ID) (left []api.ID, unreadable []error, err error) {
+	err = k.bury(ctx, dead)
+	if !errors.Is(err, store.ErrConflict) && !isUnreadable(err) {
+		return dead, nil, err
+	}
+	for i := range dead {
+		err := retry(func() error { return k.bury(ctx, dead[i:i+1]) })
+		if isUnreadable(err) {
+			unreadable = append(unreadable, err)
+		} else if err != nil {
+			return dead[i:], unreadable, err
 		}
 	}
-	return nil
+	return nil, unreadable, nil
+}
+
+// isUnreadable reports whether an error is of one stored value and will not go
+// away by itself.
+func isUnreadable(err error) bool {
+	return errors.Is(err, ErrRecord) || errors.Is(err, store.ErrCorrupt)
 }
 
 // bury replaces dead sessions by their tombstones, in one commit.
@@ -130,6 +143,7 @@ func (k *Keeper) bury(ctx context.Context, handles []api.ID) error {
 			// An alteration moved the moment of its death when that had come already.
 			r.End = End{Status: Expired, At: k.now(), Reason: ReasonIdle}
 		}
+		k.oldestEnd.Store(min(k.oldestEnd.Load(), r.End.At))
 		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h))
@@ -206,23 +220,35 @@ func endOfEpoch(a *account.Account, now int64) End {
 }
 
 // foldEnds turns the ends that were appended into tombstones, in the order of
-// their handles.
-func (k *Keeper) foldEnds(ctx context.Context) error {
+// their handles, as long as more says so.
+func (k *Keeper) foldEnds(ctx context.Context, more func() bool) error {
+	var unreadable []error
 	r := store.Range{Prefix: endKeys, Limit: sweepBatch}
-	for {
+	for more() {
 		items, err := k.store.List(ctx, r)
-		if err != nil || len(items) == 0 {
-			return err
+		if err != nil {
+			return fmt.Errorf("fold ends: %w", err)
 		}
 		err = k.foldPage(ctx, items)
-		if err != nil && !errors.Is(err, store.ErrConflict) {
+		if isUnreadable(err) { // one by one, so that it holds nobody else up
+			for i := range items {
+				if err = k.foldPage(ctx, items[i:i+1]); isUnreadable(err) {
+					unreadable, err = append(unreadable, err), nil
+				}
+				if err != nil {
+					break
+				}
+			}
+		}
+		if err != nil && !errors.Is(err, store.ErrConflict) { // a conflict leaves them for the next time
 			return fmt.Errorf("fold ends: %w", err)
 		}
 		if len(items) < r.Limit {
-			return nil
+			break
 		}
 		r.After = items[len(items)-1].Key
 	}
+	return errors.Join(unreadable...)
 }
 
 func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
@@ -233,8 +259,10 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 			return ErrRecord
 		}
 		r, rev, err := k.read(ctx, h)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // folded by somebody else
+		if errors.Is(err, store.ErrNotFound) { // a tombstone already
+			tx.If = append(tx.If, store.Cond{Key: endKey(h), Rev: items[i].Rev})
+			tx.Delete = append(tx.Delete, endKey(h))
+			continue
 		}
 		if err != nil {
 			return err
@@ -246,7 +274,7 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h), endKey(h))
 	}
-	if len(tx.Put) == 0 {
+	if len(tx.Delete) == 0 {
 		return nil
 	}
 	_, err := k.store.Commit(ctx, tx)
@@ -298,7 +326,7 @@ func (k *Keeper) foldTouches(ctx context.Context, enough int) error {
 		}
 		handles := slices.SortedFunc(maps.Keys(uses), func(a, b api.ID) int { return cmp.Compare(string(a[:]), string(b[:])) })
 		for batch := range slices.Chunk(handles, foldBatch) {
-			if err := k.foldUses(ctx, batch, uses); err != nil {
+			if err := retry(func() error { return k.foldUses(ctx, batch, uses) }); err != nil {
 				return fmt.Errorf("fold last accesses: %w", err)
 			}
 		}
@@ -315,34 +343,30 @@ func (k *Keeper) foldTouches(ctx context.Context, enough int) error {
 // one that has ended stays as it is: written anew, it would be taken for a
 // session that begins.
 func (k *Keeper) foldUses(ctx context.Context, handles []api.ID, uses map[api.ID]int64) error {
-	for range attempts {
-		var tx store.Tx
-		for _, h := range handles {
-			r, rev, err := k.read(ctx, h)
-			if errors.Is(err, store.ErrNotFound) || (err == nil && r.LastAccess >= uses[h]) {
-				continue
-			}
+	var tx store.Tx
+	for _, h := range handles {
+		r, rev, err := k.read(ctx, h)
+		if errors.Is(err, store.ErrNotFound) || (err == nil && r.LastAccess >= uses[h]) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := k.store.Get(ctx, endKey(h)); !errors.Is(err, store.ErrNotFound) {
 			if err != nil {
 				return err
 			}
-			if _, err := k.store.Get(ctx, endKey(h)); !errors.Is(err, store.ErrNotFound) {
-				if err != nil {
-					return err
-				}
-				continue
-			}
-			r.LastAccess = uses[h]
-			tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
-			tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
+			continue
 		}
-		if len(tx.Put) == 0 {
-			return nil
-		}
-		if _, err := k.store.Commit(ctx, tx); !errors.Is(err, store.ErrConflict) {
-			return err
-		}
+		r.LastAccess = uses[h]
+		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
+		tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
 	}
-	return store.ErrConflict // the blocks stay, for the next time
+	if len(tx.Put) == 0 {
+		return nil
+	}
+	_, err := k.store.Commit(ctx, tx)
+	return err
 }
 
 // purge forgets tombstones and events that are older than the retention.
@@ -352,6 +376,10 @@ func (k *Keeper) purge(ctx context.Context) error {
 		return nil
 	}
 	before := k.clock.Now().Add(-retention)
+	if oldest := k.oldestEnd.Load(); oldest != 0 && oldest >= before.Unix() {
+		return event.Purge(ctx, k.store, before)
+	}
+	kept := k.now()
 	var tx store.Tx
 	flush := func(atLeast int) error {
 		if len(tx.Delete) < atLeast {
@@ -372,6 +400,8 @@ func (k *Keeper) purge(ctx context.Context) error {
 		}
 		if r.End.At < before.Unix() {
 			tx.Delete = append(tx.Delete, item.Key)
+		} else {
+			kept = min(kept, r.End.At)
 		}
 		return flush(purgeBatch)
 	})
@@ -381,5 +411,6 @@ func (k *Keeper) purge(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("purge tombstones: %w", err)
 	}
+	k.oldestEnd.Store(kept)
 	return event.Purge(ctx, k.store, before)
 }

@@ -97,7 +97,7 @@ func TestALoginThatIsOvertaken(t *testing.T) {
 }
 
 func (w *world) newPassword() error {
-	_, err := w.ChangePassword(w.ctx(), "native", "alice", api.NewSecret(otherPassword), event.Actor{}, nil)
+	_, err := w.ChangePassword(w.ctx(), session.PasswordChange{Realm: "native", Username: "alice", Password: api.NewSecret(otherPassword)})
 	return err
 }
 

@@ -33,6 +33,7 @@ type Table struct {
 	server   generation
 	realms   atomic.Pointer[[]*realm]
 	settings interner
+	now      func() int64 // Unix seconds
 	accuracy atomic.Int64 // seconds between two writes of one last access
 
 	touched touchQueue
@@ -159,9 +160,9 @@ func (l *Live) Use(now int64) {
 	l.LastAccess = now
 }
 
-// NewTable returns an empty table.
+// NewTable returns an empty table, which a Keeper gives the time.
 func NewTable() *Table {
-	t := &Table{byAccount: map[api.ID]uint32{}, byAddress: map[addressKey]uint32{}}
+	t := &Table{now: func() int64 { return 0 }, byAccount: map[api.ID]uint32{}, byAddress: map[addressKey]uint32{}}
 	t.entries.init(unsafe.Sizeof(entry{}))
 	t.accounts.init(unsafe.Sizeof(accountSlot{}))
 	t.addresses.init(unsafe.Sizeof(addressSlot{}))
