@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -30,7 +31,7 @@ import (
 	"sessiond/store"
 )
 
-// stagePassword is everybody's on the stage.
+// stagePassword is everybody's on the stage, unless its props say otherwise.
 const stagePassword = "correct horse battery staple"
 
 // cast are the accounts that are there from the start, and their roles.
@@ -53,6 +54,8 @@ type stage struct {
 	config *config.Holder
 	random *steady
 
+	password string
+
 	byName  map[string]string // "token:alice" → sdses_…
 	byValue map[string]string
 }
@@ -63,7 +66,9 @@ type props struct {
 	hasher *account.Hasher
 	config string   // over the shipped services.json, member by member
 	logins []string // alice, alice2=alice, or robot=alice:key
-	log    *logging.Logger
+
+	password string // empty: stagePassword
+	log      *logging.Logger
 }
 
 func cheapHasher(t testing.TB) *account.Hasher {
@@ -80,14 +85,14 @@ func newStage(ctx context.Context, p props) (*stage, error) {
 		return nil, err
 	}
 	s := &stage{
-		store: p.store, hasher: p.hasher, clock: clock.NewFake(dawn), config: config.NewHolder(cfg), random: newSteady(),
+		store: p.store, hasher: p.hasher, password: cmp.Or(p.password, stagePassword), clock: clock.NewFake(dawn), config: config.NewHolder(cfg), random: newSteady(),
 		byName: map[string]string{}, byValue: map[string]string{},
 	}
 	if err := s.open(ctx, p.log); err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(cast)) {
-		a, err := s.accounts.Create(ctx, event.Actor{}, account.NewAccount{Realm: "native", Username: name, Roles: cast[name], Password: api.NewSecret(stagePassword)})
+		a, err := s.accounts.Create(ctx, event.Actor{}, account.NewAccount{Realm: "native", Username: name, Roles: cast[name], Password: api.NewSecret(s.password)})
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +100,7 @@ func newStage(ctx context.Context, p props) (*stage, error) {
 	}
 	for _, login := range p.logins {
 		as, name, key := splitLogin(login)
-		body := fmt.Sprintf(`{"action":"createSession","params":{"username":%q,"password":%q,"permanentSession":%t}}`, name, stagePassword, key)
+		body := fmt.Sprintf(`{"action":"createSession","params":{"username":%q,"password":%q,"permanentSession":%t}}`, name, s.password, key)
 		if got := s.serve(ctx, &api.Request{Body: []byte(body)}, as); !strings.Contains(got.text, `"errorCode": 0`) {
 			return nil, fmt.Errorf("log in %s: %s", login, got.text)
 		}
@@ -193,7 +198,7 @@ func (s *stage) fill(text string) (string, error) {
 	filled := placeholder.ReplaceAllStringFunc(text, func(name string) string {
 		name = name[2 : len(name)-1]
 		if name == "password" {
-			return stagePassword
+			return s.password
 		}
 		value, ok := s.byName[name]
 		if !ok {

@@ -131,7 +131,7 @@ func (c *call) debugInfo(item []byte) []byte {
 		Request  wire.Raw      `json:"request"`
 		Supplied supplied      `json:"serverSuppliedValues"`
 		Warnings []api.Warning `json:"warnings"`
-	}{wire.Raw(wire.Redact(nil, item)), supplied{c.apiName(), api.Version, "max", options}, c.warnings}
+	}{wire.Raw(item), supplied{c.apiName(), api.Version, "max", options}, c.warnings}
 	b, err := wire.Marshal(&info)
 	if err != nil { // the request names a member twice, which an answer must not
 		info.Request = nil
@@ -140,5 +140,5 @@ func (c *call) debugInfo(item []byte) []byte {
 	if err != nil {
 		return []byte("{}")
 	}
-	return b
+	return wire.Redact(nil, b) // what the server supplies may be the client's words too
 }

@@ -10,7 +10,7 @@ import (
 // case and without separators. Too many is harmless, one too few is not.
 func secretNames() []string {
 	return []string{
-		"password", "passwd", "passphrase", "passcode", "pwd", "token", "secret", "ticket", "credential", "authorization",
+		"pass", "pasw", "pwd", "token", "secret", "ticket", "credential", "authorization",
 		"bearer", "cookie", "apikey", "privatekey", "otp", "recoverycode", "signature", "assertion",
 	}
 }
