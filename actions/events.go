@@ -7,6 +7,7 @@ import (
 
 	"sessiond/dispatch"
 	"sessiond/internal/account"
+	"sessiond/internal/api"
 	"sessiond/internal/event"
 	"sessiond/internal/session"
 )
@@ -27,7 +28,7 @@ type listEventsParams struct {
 	Kinds           []event.Kind `json:"kinds,omitzero" max:"32" doc:"Only events of these kinds."`
 	SessionHandle   string       `json:"sessionHandle,omitzero" max:"64" doc:"Only events about this session, or by it."`
 	Realm           string       `json:"realm,omitzero" max:"64" doc:"Only events about accounts of this realm."`
-	Username        string       `json:"username,omitzero" max:"64" doc:"Only events about the account of this name, as it was created."`
+	Username        string       `json:"username,omitzero" max:"64" doc:"Only events about accounts of this name, compared without case."`
 	AfterTimestamp  time.Time    `json:"afterTimestamp,omitzero" doc:"Only events after this moment."`
 	BeforeTimestamp time.Time    `json:"beforeTimestamp,omitzero" doc:"Only events before this moment."`
 	OldestFirst     bool         `json:"oldestFirst,omitzero" doc:"Goes through the log from its beginning."`
@@ -69,8 +70,12 @@ func (e *events) list(ctx context.Context, _ *dispatch.Call, _ *session.Caller, 
 	if p.Limit == 0 {
 		p.Limit = defaultEvents
 	}
+	named, err := named(p.Username)
+	if err != nil {
+		return listEventsResult{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
+	}
 	page, next, err := e.Events(ctx, event.Query{
-		Kinds: p.Kinds, SessionHandle: p.SessionHandle, Realm: p.Realm, Username: p.Username,
+		Kinds: p.Kinds, SessionHandle: p.SessionHandle, Realm: p.Realm, Username: named,
 		After: p.AfterTimestamp, Before: p.BeforeTimestamp, Oldest: p.OldestFirst, Limit: p.Limit, Cursor: p.Cursor,
 	})
 	if err != nil {
@@ -81,6 +86,19 @@ func (e *events) list(ctx context.Context, _ *dispatch.Call, _ *session.Caller, 
 		r.Events[i] = viewOfEvent(&page[i])
 	}
 	return r, nil
+}
+
+// named returns what tells whether a name is that of the same account; nil for no
+// name.
+func named(username string) (func(shown string) bool, error) {
+	if username == "" {
+		return nil, nil //nolint:nilnil // nothing is asked for
+	}
+	canonical, err := account.Canonical(username)
+	return func(shown string) bool {
+		other, err := account.Canonical(shown)
+		return err == nil && other == canonical
+	}, err
 }
 
 func viewOfEvent(l *event.Logged) eventView {

@@ -29,7 +29,7 @@ type Query struct {
 	Kinds         []Kind
 	SessionHandle string
 	Realm         string
-	Username      string // as shown
+	Username      func(shown string) bool // whether a name is the one that is asked for
 	After         time.Time
 	Before        time.Time
 	Oldest        bool   // oldest first; else newest first
@@ -103,7 +103,7 @@ func (q *Query) fits(e *Event) bool {
 	return (len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)) &&
 		(q.SessionHandle == "" || q.SessionHandle == e.SessionHandle || q.SessionHandle == e.By.SessionHandle) &&
 		(q.Realm == "" || q.Realm == e.Realm) &&
-		(q.Username == "" || q.Username == e.Username) &&
+		(q.Username == nil || q.Username(e.Username)) &&
 		(q.After.IsZero() || e.Time.After(q.After)) &&
 		(q.Before.IsZero() || e.Time.Before(q.Before))
 }
