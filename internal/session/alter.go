@@ -67,8 +67,10 @@ func (k *Keeper) altered(ctx context.Context, r *Record) (View, error) {
 	if r.End = r.expiry(k.now()); r.End != (End{}) {
 		return View{Record: r}, nil
 	}
-	if _, err := k.End(ctx, r.Handle, k.NewEnd(Expired, ReasonIdle, nil), event.Actor{}); err != nil {
-		return View{}, err
+	if k.table.isBuried(r.Handle) { // else somebody is ending it, with a reason of his own
+		if _, err := k.End(ctx, r.Handle, k.NewEnd(Expired, ReasonIdle, nil), event.Actor{}); err != nil {
+			return View{}, err
+		}
 	}
 	return View{}, store.ErrNotFound
 }

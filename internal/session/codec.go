@@ -249,7 +249,7 @@ func decodeEnd(data []byte) (End, error) {
 			if n > uint64(Replaced) {
 				return ErrRecord
 			}
-			end.Status = Status(n) //nolint:gosec // few
+			end.Status = Status(n)
 		case feAt:
 			end.At = signed(n)
 		case feReason:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -124,7 +125,7 @@ func TestMalformedRecords(t *testing.T) {
 		{"no secret", without(func(r *session.Record) { r.Secrets = nil })},
 		{"no account", without(func(r *session.Record) { r.AccountID = api.ID{} })},
 		{"no realm", without(func(r *session.Record) { r.Realm = "" })},
-		{"a field zero", append(full[:len(full):len(full)], 0, 0)},
+		{"a field zero", append(slices.Clip(full), 0, 0)},
 		{"an account of three bytes", protowire.AppendBytes(protowire.AppendTag(full, 3, protowire.BytesType), []byte("abc"))},
 		{"an address of three bytes", protowire.AppendBytes(protowire.AppendTag(full, 18, protowire.BytesType), []byte("abc"))},
 		{"a hash of three bytes", protowire.AppendBytes(protowire.AppendTag(full, 2, protowire.BytesType), append([]byte{10, 3}, "abc"...))},

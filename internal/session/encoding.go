@@ -82,4 +82,4 @@ func decodeID(b []byte) (api.ID, error) {
 }
 
 // bytesOf returns the bytes of s, which must not be written to.
-func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) } //nolint:gosec // nobody writes to it

@@ -204,7 +204,7 @@ func TestEndOfWhatIsDead(t *testing.T) {
 		{"expired", func(w *world, _ *session.View) { w.advance(60) }},
 		{"expired and swept", func(w *world, _ *session.View) { w.advance(60); w.maintain() }},
 		{"ended by its realm", func(w *world, _ *session.View) { w.raise(session.RealmEpoch("web"), true) }},
-		{"never there", func(_ *world, v *session.View) { v.Record.Handle = api.ID{1} }},
+		{"never there", func(_ *world, v *session.View) { v.Handle = api.ID{1} }},
 	} {
 		w := newWorld(t, unlimited())
 		v, _ := w.issued("ann", idle(60))

@@ -130,6 +130,15 @@ func (t *Table) takeDead(now int64, limit int) []api.ID {
 	return handles
 }
 
+// isBuried reports whether a session's death is final, and only its tombstone is
+// awaited.
+func (t *Table) isBuried(h api.ID) (buried bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.withEntry(h, func(e *entry) { buried = e.state&isSwept != 0 })
+	return buried
+}
+
 // putDead queues sessions again whose tombstones could not be written.
 func (t *Table) putDead(handles []api.ID) {
 	t.mu.Lock()

@@ -42,6 +42,7 @@ const (
 
 func (k *Keeper) Table() *Table                   { return k.table }
 func (k *Keeper) Sweep(ctx context.Context) error { return k.sweep(ctx, func() bool { return true }) }
+
 func (k *Keeper) FoldEnds(ctx context.Context) error {
 	return k.foldEnds(ctx, func() bool { return true })
 }
@@ -62,12 +63,7 @@ func (t *Table) Touch(h api.ID, now int64) bool {
 
 func (t *Table) Dying(h api.ID, now int64) bool { return t.dying(h, now) }
 
-func (t *Table) IsBuried(h api.ID) (buried bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.withEntry(h, func(e *entry) { buried = e.state&isSwept != 0 })
-	return buried
-}
+func (t *Table) IsBuried(h api.ID) bool { return t.isBuried(h) }
 
 func (t *Table) Insert(r *Record, a *account.Account) {
 	t.mu.Lock()

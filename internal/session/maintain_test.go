@@ -300,7 +300,7 @@ func TestFoldingAUseRevivesNobody(t *testing.T) {
 		h := &hook{Store: inner}
 		w := newWorldOn(t, unlimited(), inner, h)
 		v, token := w.issued("ann", idle(3600))
-		_, other := w.issued("bob", idle(3600))
+		_, other := w.issued("ann", idle(3600)) // so that the account stays known
 		w.advance(100)
 		w.Authenticate(token, true)
 		w.Authenticate(other, true)

@@ -199,6 +199,7 @@ func TestOneOfManyEndsDidIt(t *testing.T) {
 	for range 200 {
 		w := newWorld(t, unlimited())
 		v, token := w.issued("ann")
+		w.issued("ann") // so that the account stays known
 		var (
 			wg    sync.WaitGroup
 			did   atomic.Int32
@@ -234,6 +235,7 @@ func TestEndsRaceAlterations(t *testing.T) {
 	for round := range 200 {
 		w := newWorld(t, unlimited())
 		v, token := w.issued("ann", idle(1000))
+		w.issued("ann") // so that the account stays known
 		var (
 			wg      sync.WaitGroup
 			altered atomic.Int32
@@ -273,6 +275,33 @@ func TestEndsRaceAlterations(t *testing.T) {
 			t.Fatalf("round %d: %d alterations were confirmed, the tombstone has %d and %+v", round, n, r.IdleSeconds-1000, r.End)
 		}
 		w.Close()
+	}
+}
+
+// An end that comes between an alteration's reading and its commit.
+func TestAnAlterationIsOvertakenByAnEnd(t *testing.T) {
+	inner := mem.New()
+	h := &hook{Store: inner}
+	w := newWorldOn(t, unlimited(), inner, h)
+	v, token := w.issued("ann")
+	w.issued("ann") // so that the account stays known
+	h.before = func(*store.Tx) error {
+		h.before = nil
+		if done, err := w.end(v.Handle); !done || err != nil {
+			t.Errorf("end: %v, %v", done, err)
+		}
+		return nil
+	}
+	if _, err := w.Alter(t.Context(), v.Handle, event.Actor{}, func(r *session.Record) error { r.Description = "altered"; return nil }); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("altered: %v", err)
+	}
+	if w.lives(token) {
+		t.Error("it lives again")
+	}
+	w.recount()
+	w.maintain()
+	if r, err := w.tombstone(v.Handle); err != nil || r.Description != "" || r.End.Status != session.Ended {
+		t.Errorf("its tombstone: %+v, %v", r, err)
 	}
 }
 

@@ -43,7 +43,7 @@ func (s *slab) init(size uintptr) {
 
 // at returns the record of a number that was given.
 func (s *slab) at(n uint32) unsafe.Pointer {
-	return unsafe.Add(unsafe.Pointer(s.chunks[n>>s.shift].Load()), uintptr(n&(1<<s.shift-1))*s.size)
+	return unsafe.Add(unsafe.Pointer(s.chunks[n>>s.shift].Load()), uintptr(n&(1<<s.shift-1))*s.size) //nolint:gosec // within the chunk that the number was given of
 }
 
 // take gives out a number whose record is zero.
@@ -51,7 +51,7 @@ func (s *slab) take() uint32 {
 	if last := len(s.free) - 1; last >= 0 {
 		n := s.free[last]
 		s.free = s.free[:last]
-		clear(unsafe.Slice((*byte)(s.at(n)), s.size))
+		clear(unsafe.Slice((*byte)(s.at(n)), s.size)) //nolint:gosec // one record
 		return n
 	}
 	s.next++
@@ -60,7 +60,7 @@ func (s *slab) take() uint32 {
 		if s.arena != nil {
 			s.arena.chunks = append(s.arena.chunks, memory)
 		}
-		s.chunks[i].Store(unsafe.SliceData(memory))
+		s.chunks[i].Store(unsafe.SliceData(memory)) //nolint:gosec // the slab keeps it
 	}
 	return s.next
 }
@@ -100,7 +100,7 @@ func (t *texts) bytes(x text) []byte {
 	if x.len == 0 {
 		return nil
 	}
-	return unsafe.Slice((*byte)(t.class(x.len).at(x.n)), x.len)
+	return unsafe.Slice((*byte)(t.class(x.len).at(x.n)), x.len) //nolint:gosec // no longer than its class
 }
 
 // put stores b, which is at most maxText long.
