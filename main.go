@@ -95,13 +95,16 @@ func assemble(ctx context.Context, p parts) (*server, error) {
 
 // serve runs a server until ctx ends.
 func serve(ctx context.Context, o cli.ServeOptions) (err error) {
+	hup := make(chan os.Signal, 1) // from the start: unheard, it ends the process
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	tune()
 	system := clock.NewSystem()
 	log := logging.New(o.Log, o.Config.Log.Level, o.Config.Log.Format, system.Now)
 	for _, w := range o.Config.Warnings {
 		log.Warn("services.json", logging.Str("warning", w))
 	}
-	st, err := open(ctx, o)
+	st, err := open(ctx, o, log)
 	if err != nil {
 		return err
 	}
@@ -132,11 +135,11 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	for _, address := range door.Addrs() {
 		log.Info("listening", logging.Str("address", address.String()), logging.Str("version", version))
 	}
-	return work(ctx, s, door, log, func() { reload(o, holder, s, door, log) })
+	return work(ctx, s, door, log, hup, func() { reload(o, holder, s, door, log) })
 }
 
 // work serves, maintains and reloads until ctx ends, then drains.
-func work(ctx context.Context, s *server, door *httpd.Server, log *logging.Logger, reload func()) error {
+func work(ctx context.Context, s *server, door *httpd.Server, log *logging.Logger, hup <-chan os.Signal, reload func()) error {
 	var wg sync.WaitGroup
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer wg.Wait()
@@ -145,9 +148,6 @@ func work(ctx context.Context, s *server, door *httpd.Server, log *logging.Logge
 		s.sessions.Run(background, func(err error) { log.Error("maintenance", logging.Err(err)) })
 	})
 	wg.Go(func() { count(background, s.dispatcher, log) })
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	done := make(chan error, 1)
 	wg.Go(func() { done <- door.Serve() })
 	for {
@@ -215,12 +215,15 @@ func tune() {
 }
 
 // open opens the store that the configuration names.
-func open(ctx context.Context, o cli.ServeOptions) (store.Store, error) {
+func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger) (store.Store, error) {
 	if o.Config.Storage.Type == "memory" {
 		return mem.New(), nil
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data folder cannot be made: %w; choose another one with --data", err)
+	}
+	if info, err := os.Stat(o.Dir); err == nil && info.Mode().Perm()&0o077 != 0 {
+		log.Warn("others may look into the data folder: chmod 700 it", logging.Str("folder", o.Dir))
 	}
 	st, err := bolt.Open(ctx, filepath.Join(o.Dir, cli.DataFile), bolt.Options{})
 	if err != nil {
@@ -232,8 +235,8 @@ func open(ctx context.Context, o cli.ServeOptions) (store.Store, error) {
 // readiness says why the server should get no traffic.
 func readiness(st store.Store) func() error {
 	return func() error {
-		if b, ok := st.(*bolt.Store); ok {
-			return b.Failed()
+		if s, ok := st.(interface{ Failed() error }); ok {
+			return s.Failed()
 		}
 		return nil
 	}

@@ -139,6 +139,9 @@ type changePasswordResult struct {
 func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *session.Caller, p changePasswordParams) (changePasswordResult, error) {
 	by := a.Sessions.Actor(who)
 	realm, username := by.Realm, by.Username
+	if p.Realm != "" && p.Username == "" {
+		return changePasswordResult{}, missing("username")
+	}
 	if username == "" { // the session has ended meanwhile
 		return changePasswordResult{}, dispatch.InvalidToken()
 	}

@@ -72,7 +72,7 @@ func newDispatcher(tb testing.TB) (*dispatch.Dispatcher, *session.Keeper, *confi
 
 func issue(tb testing.TB, k *session.Keeper, realm *config.Realm, username string) api.Secret {
 	tb.Helper()
-	_, token, err := k.Create(tb.Context(), &session.NewSession{Realm: realm, Username: username, Issuer: &session.Caller{}, Idle: 3600})
+	_, token, err := k.Create(tb.Context(), &session.NewSession{Realm: realm, Username: username, Issuer: &session.Caller{Live: session.Live{Permissions: account.AllPermissions}}, Idle: 3600})
 	if err != nil {
 		tb.Fatal(err)
 	}

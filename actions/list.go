@@ -153,11 +153,13 @@ func (s *sessions) sel(ctx context.Context, c *dispatch.Call, who *session.Calle
 
 func (s *sessions) byTokens(ctx context.Context, c *dispatch.Call, who *session.Caller, tokens []api.Secret) (selected, error) {
 	var found selected
+	seen := map[api.ID]bool{}
 	for _, token := range tokens {
 		shown, ok := s.Sessions.Authenticate(token.Reveal(), false)
-		if !ok || (!c.Reach.Covers(shown.AccountID) && !who.May(account.SessionsValidate)) {
+		if !ok || seen[shown.Handle] || (!c.Reach.Covers(shown.AccountID) && !who.May(account.SessionsValidate)) {
 			continue
 		}
+		seen[shown.Handle] = true
 		views, err := s.Sessions.Views(ctx, []session.Live{shown.Live})
 		if err != nil {
 			return selected{}, err
@@ -171,8 +173,13 @@ func (s *sessions) byTokens(ctx context.Context, c *dispatch.Call, who *session.
 
 func (s *sessions) byHandles(ctx context.Context, c *dispatch.Call, handles []string) (selected, error) {
 	var found selected
+	seen := map[api.ID]bool{}
 	for _, text := range handles {
 		h, _ := session.ParseHandle(text)
+		if seen[h] {
+			continue
+		}
+		seen[h] = true
 		v, err := s.Sessions.Find(ctx, c.Reach, h)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
@@ -238,8 +245,8 @@ func (s *sessions) ofNames(ctx context.Context, c *dispatch.Call, who *session.C
 	}
 	ids := map[api.ID]bool{}
 	for _, name := range names {
-		for i := range c.Config.Realms {
-			a, err := s.Accounts.Find(ctx, c.Config.Realms[i].Name, name)
+		for _, realm := range s.Sessions.Realms() {
+			a, err := s.Accounts.Find(ctx, realm, name)
 			if e, ok := errors.AsType[*api.Error](err); ok && (e.Code == api.NotFound || e.Code == api.BadParam) {
 				continue
 			}
@@ -299,7 +306,7 @@ func (s *sessions) info(ctx context.Context, c *dispatch.Call, who *session.Call
 		return sessionView{}, err
 	}
 	view := s.view(c, &v, who)
-	if !p.TokenID.IsZero() {
+	if p.TokenID != nil {
 		view.AuthToken = p.TokenID.Reveal()
 	}
 	return view, nil

@@ -75,11 +75,10 @@ func (s *sessions) toEnd(ctx context.Context, c *dispatch.Call, who *session.Cal
 	case p.isZero() && who != nil:
 		return who.Live, who, nil
 	}
-	token := p.TokenID
-	if p.isZero() {
-		token = c.DeadToken
-	}
-	if token.IsZero() {
+	token := c.DeadToken
+	if p.TokenID != nil {
+		token = *p.TokenID
+	} else if token.IsZero() {
 		return session.Live{}, nil, dispatch.InvalidToken()
 	}
 	shown, ok := s.Sessions.EndableBy(token.Reveal())

@@ -10,12 +10,12 @@ import (
 // target selects the session that an action is about; neither member: the
 // caller's own.
 type target struct {
-	SessionHandle string     `json:"sessionHandle,omitzero" max:"64" doc:"The session, by its handle; the caller's own unless named."`
-	TokenID       api.Secret `json:"tokenId,omitzero" max:"255" doc:"The session, by its token."`
+	SessionHandle string      `json:"sessionHandle,omitzero" min:"1" max:"64" null:"no" doc:"The session, by its handle; the caller's own unless named."`
+	TokenID       *api.Secret `json:"tokenId" max:"255" null:"no" doc:"The session, by its token."`
 }
 
 func (t *target) Validate() error {
-	if t.SessionHandle != "" && !t.TokenID.IsZero() {
+	if t.SessionHandle != "" && t.TokenID != nil {
 		return bad("tokenId", "and sessionHandle must not stand together: send one of them")
 	}
 	if t.SessionHandle != "" {
@@ -26,8 +26,9 @@ func (t *target) Validate() error {
 	return nil
 }
 
-// IsZero reports whether nothing is selected.
-func (t *target) isZero() bool { return t.SessionHandle == "" && t.TokenID.IsZero() }
+// isZero reports whether nothing is selected. An empty token selects a session
+// that does not exist, and never the caller's own.
+func (t *target) isZero() bool { return t.SessionHandle == "" && t.TokenID == nil }
 
 // living returns the living session that t selects, within the caller's reach.
 // Who shows its token and holds the permission shown reaches it too.
@@ -38,7 +39,7 @@ func (s *sessions) living(c *dispatch.Call, who *session.Caller, t *target, show
 		if live, ok := s.Sessions.Living(c.Reach, h); ok {
 			return live, nil
 		}
-	case !t.TokenID.IsZero():
+	case t.TokenID != nil:
 		found, ok := s.Sessions.Authenticate(t.TokenID.Reveal(), false)
 		if ok && (c.Reach.Covers(found.AccountID) || who.May(shown)) {
 			return found.Live, nil

@@ -24,54 +24,51 @@ func (s *sessions) validation() []dispatch.Action {
 }
 
 type validateParams struct {
-	TokenID  api.Secret   `json:"tokenId,omitzero" max:"255" doc:"The token to decide about; the caller's own unless named."`
-	TokenIDs []api.Secret `json:"tokenIds,omitzero" min:"1" max:"1000" doc:"Tokens to decide about, answered in results in their order."`
+	TokenID  *api.Secret  `json:"tokenId" max:"255" null:"no" doc:"The token to decide about; the caller's own unless named. An empty one is NOT_FOUND."`
+	TokenIDs []api.Secret `json:"tokenIds,omitzero" min:"1" max:"1000" null:"no" doc:"Tokens to decide about, answered in results in their order."`
 	Refresh  *bool        `json:"refresh" doc:"false leaves the idle time as it is; true unless named."`
 }
 
 func (s *sessions) validate(_ context.Context, c *dispatch.Call, who *session.Caller, p validateParams) (validateResult, error) {
 	touch := p.Refresh == nil || *p.Refresh
-	if p.TokenIDs != nil {
-		if !p.TokenID.IsZero() {
-			return validateResult{}, bad("tokenIds", "and tokenId must not stand together: send one of them")
-		}
+	switch {
+	case p.TokenIDs != nil && p.TokenID != nil:
+		return validateResult{}, bad("tokenIds", "and tokenId must not stand together: send one of them")
+	case p.TokenIDs != nil:
 		results := make([]decision, len(p.TokenIDs))
 		for i, token := range p.TokenIDs {
-			d, err := s.decide(c, who, token, touch, nil)
+			d, err := s.decide(c, token, touch, nil)
 			if err != nil {
 				return validateResult{}, err
 			}
 			results[i] = d
 		}
 		return validateResult{Results: results}, nil
+	case p.TokenID != nil:
+		d, err := s.decide(c, *p.TokenID, touch, c.Scratch[:0])
+		if d.known != nil {
+			c.Scratch = d.known
+		}
+		return validateResult{decision: d}, err
 	}
-	d, err := s.decide(c, who, p.TokenID, touch, c.Scratch[:0])
-	if !p.TokenID.IsZero() && d.known != nil {
-		c.Scratch = d.known
+	live := who.Live
+	if touch {
+		s.Sessions.TouchAt(c.Now, who.Handle)
+		live.Use(c.Now)
 	}
-	return validateResult{decision: d}, err
+	return validateResult{decision: decision{Valid: true, Code: codeValid, live: live, known: c.Known}}, nil
 }
 
-// decide looks at one token; the zero one is the caller's own. What is known of
-// its account is appended to scratch.
-func (s *sessions) decide(c *dispatch.Call, who *session.Caller, token api.Secret, touch bool, scratch []byte) (decision, error) {
-	var live session.Live
-	var ok bool
-	if token.IsZero() {
-		live, scratch, ok = who.Live, c.Known, true
-		if touch {
-			s.Sessions.TouchAt(c.Now, who.Handle)
-			live.Use(c.Now)
+// decide looks at one token. What is known of its account is appended to scratch.
+func (s *sessions) decide(c *dispatch.Call, token api.Secret, touch bool, scratch []byte) (decision, error) {
+	live, scratch, ok := s.Sessions.Check(c.Now, token.Reveal(), touch && c.Reach.All, scratch)
+	if ok && !c.Reach.All {
+		if !c.Reach.Covers(live.AccountID) {
+			return decision{}, denied(account.SessionsValidate)
 		}
-	} else {
-		live, scratch, ok = s.Sessions.Check(c.Now, token.Reveal(), touch && c.Reach.All, scratch)
-		if ok && !c.Reach.All {
-			if !c.Reach.Covers(live.AccountID) {
-				return decision{}, denied(account.SessionsValidate)
-			}
-			if touch {
-				s.Sessions.Touch(live.Handle)
-			}
+		if touch {
+			s.Sessions.TouchAt(c.Now, live.Handle)
+			live.Use(c.Now)
 		}
 	}
 	if !ok {

@@ -41,15 +41,24 @@ func (d *Dispatcher) Serve(ctx context.Context, r *api.Request, dst []byte) api.
 		body, failure := d.one(ctx, cfg, r, items[0], dst)
 		return answer(cfg, body, failure)
 	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout.Duration())
+	defer cancel()
 	dst = append(dst, '[')
 	for i, item := range items {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
+		if len(dst) > maxAnswer {
+			dst = appendFailure(dst, api.Errorf(api.TooLarge, "the answers before this one fill a response: nothing was done, send it again"))
+			continue
+		}
 		dst, _ = d.one(ctx, cfg, r, item, dst)
 	}
 	return api.Answer{Status: 200, Body: append(dst, ']')}
 }
+
+// maxAnswer bounds what one request can make the server hold, in bytes.
+const maxAnswer = 8 << 20
 
 // answer adds the status to a single envelope's answer.
 func answer(cfg *config.Config, body []byte, failure *api.Error) api.Answer {
@@ -92,6 +101,9 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 	c.Config, c.Settings, c.Address, c.UserAgent, c.Now = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent, begun.Unix()
 
 	err := d.serve(ctx, c, r, item)
+	if err == nil && len(c.result) > maxAnswer {
+		err = api.Errorf(api.TooLarge, "the answer would be larger than %d MiB: ask for less", maxAnswer>>20)
+	}
 	failure := Classify(err)
 	if failure == nil && c.options != nil {
 		if c.result, err = wire.Reshape(nil, c.result, *c.options, c.action.result); err != nil {
@@ -120,6 +132,9 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 	err = d.authenticate(c, r)
 	c.settle()
 	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil { // the requests before it in the batch took all the time
 		return err
 	}
 	if major, _, _ := strings.Cut(e.APIVersion, "."); e.APIVersion != "" && major != "1" {

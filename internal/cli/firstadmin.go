@@ -71,7 +71,15 @@ func tryIt(url, password string) string {
 func (f *FirstAdmin) path() string { return filepath.Join(f.Dir, PasswordFile) }
 
 func (f *FirstAdmin) write(password api.Secret) error {
-	if err := os.WriteFile(f.path(), []byte(password.Reveal()+"\n"), 0o600); err != nil {
+	if err := os.Remove(f.path()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("write the first password: %w", err)
+	}
+	file, err := os.OpenFile(f.path(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the first password: %w", err)
+	}
+	_, err = file.WriteString(password.Reveal() + "\n")
+	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("write the first password: %w", err)
 	}
 	return nil

@@ -76,13 +76,32 @@ func (k *Keeper) identify(ctx context.Context, n *NewSession) (a *account.Accoun
 	}
 	a, err = k.accounts.Find(ctx, n.Realm.Name, n.Username)
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
-		a, err = k.accounts.Fresh(n.Realm.Name, n.Username, nil)
+		if a, err = k.accounts.Fresh(n.Realm.Name, n.Username, nil); err == nil {
+			err = n.issuable(a)
+		}
 		return a, true, err
 	}
-	if err == nil && a.Disabled {
-		err = account.LoginFailed()
+	switch {
+	case err != nil:
+		return nil, false, err
+	case a.Disabled:
+		return nil, false, account.LoginFailed()
 	}
-	return a, false, err
+	return a, false, n.issuable(a)
+}
+
+// issuable refuses an issuer who would gain by the session: permissions of the
+// server that he lacks, or, for an API key, any: a session may do what keys may
+// not.
+func (n *NewSession) issuable(a *account.Account) error {
+	if !n.Realm.AllowServerRoles {
+		return nil
+	}
+	holds := account.Effective(a.Roles) | account.Effective(n.Realm.Roles)
+	if holds&^n.Issuer.Permissions != 0 || (holds != 0 && n.Issuer.IsKey()) {
+		return api.Errorf(api.PermissionDenied, "the account holds permissions of the server that the issuer lacks, or the issuer is an API key: the account has to be one without them")
+	}
+	return nil
 }
 
 // identifyAgain reads the account that changed while its session was created. A
@@ -157,6 +176,11 @@ func (k *Keeper) create(ctx context.Context, n *NewSession, a *account.Account, 
 			return nil, api.Secret{}, err
 		}
 		tx.Put = append(tx.Put, put)
+		created := event.Event{Time: e.Time, Kind: event.AccountCreated, AccountID: e.AccountID, Realm: a.Realm, Username: a.Username, By: e.By}
+		if err := event.Append(&tx, created); err != nil {
+			k.table.Free(h)
+			return nil, api.Secret{}, err
+		}
 	}
 	if err := event.Append(&tx, e); err != nil {
 		k.table.Free(h)

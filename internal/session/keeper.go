@@ -130,6 +130,16 @@ func (k *Keeper) Actor(c *Caller) event.Actor {
 	return event.Actor{SessionHandle: HandleText(c.Handle), Realm: realm, Username: username}
 }
 
+// Realms returns the names of all realms that have sessions, or may have: those of
+// the configuration, and those that it no longer names.
+func (k *Keeper) Realms() []string {
+	var names []string
+	for _, r := range *k.table.realms.Load() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // Count returns how many sessions live.
 func (k *Keeper) Count() int64 { return k.table.Count(k.now()) }
 

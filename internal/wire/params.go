@@ -59,6 +59,9 @@ func (o *object) decode(raw []byte, dst reflect.Value) *fault {
 		}
 		field := &o.fields[i]
 		if isNull(value) && !field.Required {
+			if field.noNull {
+				return faultf(api.BadParam, "must be a %s, or be left out", field.Type).of(field.Name)
+			}
 			continue
 		}
 		if f := field.value.decode(value, dst.FieldByIndex(field.index)); f != nil {

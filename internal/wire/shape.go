@@ -21,6 +21,7 @@ import (
 //	json:"name,omitzero"  its name; omitzero, or a pointer, makes it optional
 //	doc:"…"               what it means; no field goes without
 //	enum:"a,b"            the values that a string may have
+//	null:"no"             null is refused, where it would change what is meant
 //	min:"1" max:"64"      bounds of a number, of a string's bytes, of an array's or map's length
 //
 // An enum on an array of strings is about its elements. Embedded structs without
@@ -44,8 +45,9 @@ type Field struct {
 	Min, Max *int64  // of the value, the bytes or the elements; nil: none
 	Fields   []Field // of an object, or of the objects in an array or map
 
-	index []int
-	value *value
+	index  []int
+	value  *value
+	noNull bool // null is not the same as absent
 }
 
 type kind uint8
@@ -178,7 +180,7 @@ func (o *object) flatten(t reflect.Type, index []int, within []reflect.Type) err
 
 func describeField(sf reflect.StructField, tag string, within []reflect.Type) (Field, error) {
 	name, option, _ := strings.Cut(tag, ",")
-	f := Field{Name: name, Doc: sf.Tag.Get("doc")}
+	f := Field{Name: name, noNull: sf.Tag.Get("null") == "no", Doc: sf.Tag.Get("doc")}
 	switch {
 	case name == "":
 		return f, fmt.Errorf("has no json name")
