@@ -74,12 +74,12 @@ func (s *sessions) toEnd(ctx context.Context, c *dispatch.Call, who *session.Cal
 		return session.Live{}, nil, err
 	case p.isZero() && who != nil:
 		return who.Live, who, nil
+	case p.SessionHandle != "", p.isZero() && c.DeadToken.IsZero():
+		return session.Live{}, nil, dispatch.InvalidToken()
 	}
 	token := c.DeadToken
 	if p.TokenID != nil {
 		token = *p.TokenID
-	} else if token.IsZero() {
-		return session.Live{}, nil, dispatch.InvalidToken()
 	}
 	shown, ok := s.Sessions.EndableBy(token.Reveal())
 	if !ok {
