@@ -169,7 +169,7 @@ func openDoor(t *testing.T, services string) *door {
 // harass sends n malformed requests on one connection, and counts the codes of the
 // answers.
 func (d *door) harass(seed uint64, n int) (map[api.Code]int, error) {
-	g := &grammar{Rand: rand.New(rand.NewPCG(7, seed)), actions: describeActions(), tokens: []string{d.byName["token:alice"], d.byName["token:admin"]}} //nolint:gosec // to be repeated
+	g := &grammar{Rand: rand.New(rand.NewPCG(7, seed)), actions: describeActions(), tokens: []string{d.byName["token:alice"], d.byName["token:admin"]}}
 	codes := map[api.Code]int{}
 	c := &caller{address: d.address}
 	defer c.close()

@@ -49,7 +49,7 @@ type step struct {
 	Bearer     string          `json:"bearer,omitempty"`
 	Request    json.RawMessage `json:"request,omitempty"`
 	RequestRaw string          `json:"requestRaw,omitempty"` // what is no JSON
-	Parts      bool            `json:"parts,omitempty"`      // of many commits: a part may be done, and a repetition differs
+	Parts      bool            `json:"parts,omitempty"`      // its repetition differs: of many commits a part may be done, or the caller himself be dead
 	Status     int             `json:"status,omitempty"`     // 200
 	RetryAfter int64           `json:"retryAfter,omitempty"`
 	Answer     json.RawMessage `json:"answer"`
