@@ -66,11 +66,11 @@ func (t *Table) put(item *store.Item, accounts []*account.Account) error {
 		if !ok {
 			return ErrRecord
 		}
-		r, err := decodeRecord(h, item.Value)
+		r, err := t.reader.record(h, item.Value)
 		if err != nil {
 			return err
 		}
-		t.upsert(r, 0, accounts)
+		t.upsert(r, t.reader.form, 0, accounts)
 	case endKeys:
 		if h, ok := handleOf(endKeys, item.Key); ok {
 			t.remove(h)
@@ -95,10 +95,11 @@ func (g *generation) set(to Generation) {
 	g.all.Store(uint32(to.All))        //nolint:gosec // counts mass log-outs
 }
 
-// upsert inserts a session, or renews what the table holds of it. A session that
+// upsert inserts a session, or renews what the table holds of it; form is what its
+// settings are stored as. A session that
 // was used later than its record says keeps that. If its account is among those
 // given, which changed in the same commit, readers see both changes or neither.
-func (t *Table) upsert(r *Record, touched uint32, accounts []*account.Account) {
+func (t *Table) upsert(r *Record, form []byte, touched uint32, accounts []*account.Account) {
 	s, tag := t.shardOf(&r.Handle)
 	s.mu.RLock()
 	n := s.find(tag, &r.Handle, t)
@@ -112,7 +113,7 @@ func (t *Table) upsert(r *Record, touched uint32, accounts []*account.Account) {
 	} else {
 		e = t.entry(n)
 	}
-	settings := t.settings.put(&r.Settings)
+	settings := t.settings.put(&r.Settings, form)
 	touched = max(touched, uint32(r.LastAccess)) //nolint:gosec // until 2106
 
 	s.mu.Lock()

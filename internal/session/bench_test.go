@@ -156,7 +156,7 @@ func BenchmarkTableMemory(b *testing.B) {
 		heap, anonymous := memory(b)
 		table := session.NewTable()
 		table.SetRealms(realms())
-		a := &account.Account{ID: api.NewID(morning, [10]byte{1}), Realm: "web", Username: "ann", Canonical: "ann", Rev: 1}
+		a := &account.Account{ID: api.NewID(morning, [10]byte{1}), Realm: "web", Username: "ann", Rev: 1}
 		for i := range size {
 			if i%50 == 0 { // each account has fifty sessions
 				a = &account.Account{ID: api.NewID(morning, [10]byte{2: byte(i >> 16), 3: byte(i >> 8), 4: byte(i)}), Realm: "web", Username: "user-" + strconv.Itoa(i), Rev: 1}
@@ -205,7 +205,7 @@ func stored(i int, a *account.Account) (*session.Record, string) {
 	now := morning.Unix()
 	return &session.Record{
 		Handle: h, Prefix: "sdses_", Secrets: []session.Secret{{Hash: sha256.Sum256([]byte(token)), Mask: token[len(token)-8:]}},
-		AccountID: a.ID, Realm: a.Realm, Canonical: a.Canonical, Username: a.Username, IdleSeconds: 3600,
+		AccountID: a.ID, Realm: a.Realm, Username: a.Username, IdleSeconds: 3600,
 		Created: now, Authenticated: now, LastAccess: now, Methods: session.ByPassword, Revision: 1,
 		Address: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), UserAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
 	}, token

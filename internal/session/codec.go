@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -9,16 +10,17 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"sessiond/internal/api"
+	"sessiond/internal/config"
 )
 
 // Field numbers of the stored forms, in the encoding of Protocol Buffers.
-// They are append-only; unknown ones are passed over when reading.
+// They are append-only. A field that this program does not know was written by a
+// newer one, and is refused: rewriting the record would lose it.
 const (
 	fPrefix protowire.Number = 1 + iota
 	fSecret
 	fAccountID
 	fRealm
-	fCanonical
 	fUsername
 	fFlags
 	fDescription
@@ -57,7 +59,6 @@ func (r *Record) encode() []byte {
 	}
 	e.bytes(fAccountID, r.AccountID[:])
 	e.text(fRealm, r.Realm)
-	e.text(fCanonical, r.Canonical)
 	e.text(fUsername, r.Username)
 	var flags uint64
 	if r.Permanent {
@@ -100,6 +101,16 @@ func (r *Record) encode() []byte {
 
 // decodeRecord reads a stored form.
 func decodeRecord(handle api.ID, data []byte) (*Record, error) {
+	return new(reader).record(handle, data)
+}
+
+// A reader reads many records, nearly all of which have the same settings.
+type reader struct {
+	form     []byte // stored form of the settings read last
+	settings config.Settings
+}
+
+func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 	r := &Record{Handle: handle}
 	var property string
 	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
@@ -115,8 +126,6 @@ func decodeRecord(handle api.ID, data []byte) (*Record, error) {
 			r.AccountID, err = decodeID(b)
 		case fRealm:
 			r.Realm = string(b)
-		case fCanonical:
-			r.Canonical = string(b)
 		case fUsername:
 			r.Username = string(b)
 		case fFlags:
@@ -124,7 +133,11 @@ func decodeRecord(handle api.ID, data []byte) (*Record, error) {
 		case fDescription:
 			r.Description = string(b)
 		case fSettings:
-			r.Settings, err = decodeSettings(b)
+			if rd.form == nil || !bytes.Equal(b, rd.form) {
+				rd.settings, err = decodeSettings(b)
+				rd.form = bytes.Clone(b)
+			}
+			r.Settings = rd.settings
 		case fIdle:
 			r.IdleSeconds = signed(n)
 		case fMax:
@@ -167,6 +180,8 @@ func decodeRecord(handle api.ID, data []byte) (*Record, error) {
 			r.Properties[property] = string(b)
 		case fEnd:
 			r.End, err = decodeEnd(b)
+		default:
+			err = unknown(f)
 		}
 		return err
 	})
@@ -216,6 +231,8 @@ func decodeSecret(data []byte) (Secret, error) {
 			s.LastUsed = signed(n)
 		case fsNonce:
 			s.Nonce = slices.Clone(b)
+		default:
+			return unknown(f)
 		}
 		return nil
 	})
@@ -230,6 +247,7 @@ const (
 	feAt
 	feReason
 	feBy
+	feLastUse
 )
 
 func (end *End) encode() []byte {
@@ -238,6 +256,7 @@ func (end *End) encode() []byte {
 	e.signed(feAt, end.At)
 	e.text(feReason, end.Reason)
 	e.text(feBy, end.By)
+	e.signed(feLastUse, end.LastUse)
 	return e
 }
 
@@ -256,6 +275,10 @@ func decodeEnd(data []byte) (End, error) {
 			end.Reason = string(b)
 		case feBy:
 			end.By = string(b)
+		case feLastUse:
+			end.LastUse = signed(n)
+		default:
+			return unknown(f)
 		}
 		return nil
 	})

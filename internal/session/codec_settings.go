@@ -83,6 +83,8 @@ func decodeSettings(data []byte) (config.Settings, error) {
 			o.ExcludeFields = append(o.ExcludeFields, string(b))
 		case fgSetCookie:
 			o.SetCookie = n != 0
+		default:
+			return unknown(f)
 		}
 		return nil
 	})

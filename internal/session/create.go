@@ -149,7 +149,7 @@ func (k *Keeper) create(ctx context.Context, n *NewSession, a *account.Account, 
 	}
 	r := &Record{
 		Handle: h, Prefix: prefix, Secrets: []Secret{secretOf(token)},
-		AccountID: a.ID, Realm: a.Realm, Canonical: a.Canonical, Username: a.Username,
+		AccountID: a.ID, Realm: a.Realm, Username: a.Username,
 		Permanent: n.Permanent, RememberMe: n.RememberMe, Description: n.Description, Settings: n.Settings,
 		IdleSeconds: n.Idle, MaxSeconds: n.Max, AbandonAfter: n.Abandon, CursorSeconds: n.Cursor,
 		Created: now, Authenticated: now, LastAccess: now, Methods: ByPassword,

@@ -74,6 +74,10 @@ func fields(data []byte, do func(f protowire.Number, n uint64, b []byte) error) 
 	return nil
 }
 
+func unknown(f protowire.Number) error {
+	return fmt.Errorf("%w: field %d is unknown, a newer program wrote it", ErrRecord, f)
+}
+
 func decodeID(b []byte) (api.ID, error) {
 	if len(b) != len(api.ID{}) {
 		return api.ID{}, ErrRecord

@@ -51,6 +51,7 @@ func (k *Keeper) end(ctx context.Context, h api.ID, end End, by event.Actor) (do
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return false, err
 	}
+	end.LastUse = max(r.LastAccess, k.table.lastUse(h))
 	tx := store.Tx{
 		If:     []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
 		Put:    []store.Put{{Key: endKey(h), Value: end.encode()}},

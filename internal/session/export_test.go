@@ -25,7 +25,9 @@ func (end *End) Encode() []byte                                { return end.enco
 func (g Generation) Encode() []byte                            { return g.encode() }
 func DecodeGeneration(item store.Item) (Generation, error)     { return decodeGeneration(item) }
 func AppendTouch(dst []byte, h api.ID, at uint32) []byte       { return appendTouch(dst, h, at) }
-func ReadTouches(block []byte, do func(api.ID, uint32)) error  { return readTouches(block, do) }
+func ReadTouches(block []byte, do func(api.ID, uint32)) error {
+	return readTouches(block, func(u lastUse) { do(u.handle, u.at) })
+}
 
 func LiveKey(h api.ID) string        { return liveKey(h) }
 func EndKey(h api.ID) string         { return endKey(h) }
@@ -69,7 +71,7 @@ func (t *Table) Insert(r *Record, a *account.Account) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.introduce(a)
-	t.upsert(r, 0, nil)
+	t.upsert(r, nil, 0, nil)
 	t.unpin(n)
 }
 

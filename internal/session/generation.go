@@ -36,6 +36,8 @@ func decodeGeneration(item store.Item) (Generation, error) {
 			g.Temporary = n
 		case 2:
 			g.All = n
+		default:
+			return unknown(f)
 		}
 		return nil
 	})

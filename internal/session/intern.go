@@ -32,9 +32,12 @@ func (in *interner) init() {
 // get returns the settings of a number; callers do not change them.
 func (in *interner) get(n uint32) *config.Settings { return (*in.all.Load())[n] }
 
-// put returns the number of settings, until give.
-func (in *interner) put(s *config.Settings) uint32 {
-	form := encodeSettings(s)
+// put returns the number of settings, until give. form is their stored form, if it
+// is known.
+func (in *interner) put(s *config.Settings, form []byte) uint32 {
+	if form == nil {
+		form = encodeSettings(s)
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	n, ok := in.number[string(form)]

@@ -250,6 +250,7 @@ func (k *Keeper) unfolded(ctx context.Context, h api.ID) (View, error) {
 	switch {
 	case err == nil:
 		r.End, err = decodeEnd(item.Value)
+		r.settleEnd()
 	case errors.Is(err, store.ErrNotFound):
 		if r.End, err = k.endOf(ctx, r); err == nil && r.End == (End{}) {
 			r.End = End{Status: Ended, At: k.now()} // its end is under way, or could not be written

@@ -26,7 +26,8 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 	}
 	touched := map[api.ID]uint32{}
 	err := each(touchKeys, func(item *store.Item) error {
-		return readTouches(item.Value, func(h api.ID, at uint32) { touched[h] = max(touched[h], at) })
+		t.blocks.Add(1)
+		return readTouches(item.Value, func(u lastUse) { touched[u.handle] = max(touched[u.handle], u.at) })
 	})
 	if err != nil {
 		return err
@@ -49,11 +50,11 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 		if ended[h] {
 			return nil
 		}
-		r, err := decodeRecord(h, item.Value)
+		r, err := t.reader.record(h, item.Value)
 		if err != nil {
 			return err
 		}
-		t.upsert(r, touched[h], nil)
+		t.upsert(r, t.reader.form, touched[h], nil)
 		if n++; progress != nil && n%10_000 == 0 {
 			progress(n)
 		}

@@ -1,12 +1,9 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"sessiond/internal/account"
@@ -18,12 +15,8 @@ import (
 // What the keeper does by itself, in small batches so that nobody waits for it.
 // No rule of a session's life depends on any of it having run.
 const (
-	sweepBatch  = 33   // tombstones in a commit: each is two conditions and three changes
-	touchBlock  = 1000 // last accesses in one value
-	touchBlocks = 16   // of them, before they are folded into their records
-	foldBlocks  = 90   // of them at once
-	foldBatch   = 45   // records in a commit: each is two conditions
-	purgeBatch  = 90
+	sweepBatch = 33 // tombstones in a commit: each is two conditions and three changes
+	purgeBatch = 90
 )
 
 // Run maintains the store until ctx ends; what fails is told to report and tried
@@ -62,7 +55,7 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 		errs = append(errs, k.flushTouches(ctx, false), k.accounts.FlushFailures(ctx))
 	}
 	if n%60 == 0 {
-		errs = append(errs, k.foldTouches(ctx, touchBlocks))
+		errs = append(errs, k.foldTouches(ctx, k.manyBlocks()))
 	}
 	if n%600 == 0 {
 		errs = append(errs, k.purge(ctx))
@@ -186,6 +179,13 @@ func (r *Record) expiry(now int64) End {
 	return End{}
 }
 
+// settleEnd moves what an appended end knows of the last use to where a record has
+// it.
+func (r *Record) settleEnd() {
+	r.LastAccess = max(r.LastAccess, r.End.LastUse)
+	r.End.LastUse = 0
+}
+
 // endByEpoch returns the end of a session whose account, realm or server ended it.
 func (k *Keeper) endByEpoch(ctx context.Context, r *Record, now int64) (End, error) {
 	a, err := k.accounts.Find(ctx, r.Realm, r.Username)
@@ -270,99 +270,12 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 		if r.End, err = decodeEnd(items[i].Value); err != nil {
 			return err
 		}
+		r.settleEnd()
 		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h), Rev: items[i].Rev})
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h), endKey(h))
 	}
 	if len(tx.Delete) == 0 {
-		return nil
-	}
-	_, err := k.store.Commit(ctx, tx)
-	return err
-}
-
-// flushTouches writes the last uses that wait, many in one value.
-func (k *Keeper) flushTouches(ctx context.Context, all bool) error {
-	for uses := k.table.takeTouched(all); len(uses) > 0; {
-		block := uses[:min(touchBlock, len(uses))]
-		if err := k.flushBlock(ctx, block); err != nil {
-			k.table.putTouched(uses)
-			return fmt.Errorf("write last accesses: %w", err)
-		}
-		k.table.written(block)
-		uses = uses[len(block):]
-	}
-	return nil
-}
-
-func (k *Keeper) flushBlock(ctx context.Context, block []lastUse) error {
-	id, err := k.newHandle()
-	if err != nil {
-		return err
-	}
-	value := make([]byte, 0, len(block)*touchLen)
-	for _, use := range block {
-		value = appendTouch(value, use.handle, use.at)
-	}
-	_, err = k.store.Commit(ctx, store.Tx{Put: []store.Put{{Key: touchKeys + string(id[:]), Value: value}}})
-	return err
-}
-
-// foldTouches writes the last uses into their records and drops the blocks, once
-// there are enough of them.
-func (k *Keeper) foldTouches(ctx context.Context, enough int) error {
-	for {
-		blocks, err := k.store.List(ctx, store.Range{Prefix: touchKeys, Limit: foldBlocks})
-		if err != nil || len(blocks) < enough {
-			return err
-		}
-		uses := map[api.ID]int64{}
-		drop := store.Tx{}
-		for i := range blocks {
-			if err := readTouches(blocks[i].Value, func(h api.ID, at uint32) { uses[h] = max(uses[h], int64(at)) }); err != nil {
-				return err
-			}
-			drop.Delete = append(drop.Delete, blocks[i].Key)
-		}
-		handles := slices.SortedFunc(maps.Keys(uses), func(a, b api.ID) int { return cmp.Compare(string(a[:]), string(b[:])) })
-		for batch := range slices.Chunk(handles, foldBatch) {
-			if err := retry(func() error { return k.foldUses(ctx, batch, uses) }); err != nil {
-				return fmt.Errorf("fold last accesses: %w", err)
-			}
-		}
-		if _, err := k.store.Commit(ctx, drop); err != nil {
-			return err
-		}
-		if len(blocks) < foldBlocks {
-			return nil
-		}
-	}
-}
-
-// foldUses writes last uses into the records of living sessions. The record of
-// one that has ended stays as it is: written anew, it would be taken for a
-// session that begins.
-func (k *Keeper) foldUses(ctx context.Context, handles []api.ID, uses map[api.ID]int64) error {
-	var tx store.Tx
-	for _, h := range handles {
-		r, rev, err := k.read(ctx, h)
-		if errors.Is(err, store.ErrNotFound) || (err == nil && r.LastAccess >= uses[h]) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := k.store.Get(ctx, endKey(h)); !errors.Is(err, store.ErrNotFound) {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		r.LastAccess = uses[h]
-		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
-		tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
-	}
-	if len(tx.Put) == 0 {
 		return nil
 	}
 	_, err := k.store.Commit(ctx, tx)

@@ -91,6 +91,8 @@ type End struct {
 	At     int64 // Unix seconds
 	Reason string
 	By     string // the handle of the session that ended it as the wire has it; empty: the server
+
+	LastUse int64 // Unix seconds; 0 where the record knows it
 }
 
 // Record is a session as it is stored. Times are Unix seconds; 0 means never or
@@ -101,7 +103,6 @@ type Record struct {
 	Secrets   []Secret
 	AccountID api.ID
 	Realm     string
-	Canonical string // with Realm, the account's key
 	Username  string // as the account shows it
 
 	Permanent     bool

@@ -37,6 +37,7 @@ type Table struct {
 	accuracy atomic.Int64 // seconds between two writes of one last access
 
 	touched touchQueue
+	blocks  atomic.Int64 // of last uses that the store holds
 
 	mu        sync.Mutex
 	byAccount map[api.ID]uint32
@@ -44,6 +45,7 @@ type Table struct {
 	addresses slab // of addressSlot
 	limits    limiter
 	expiry    expiry
+	reader    reader
 	dead      []api.ID // waiting for their tombstones
 	live      int      // entries
 	stale     bool     // an epoch of the server or a realm rose: see purgeStale

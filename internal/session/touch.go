@@ -119,12 +119,12 @@ func appendTouch(dst []byte, h api.ID, at uint32) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, h[:]...), at)
 }
 
-func readTouches(block []byte, do func(h api.ID, at uint32)) error {
+func readTouches(block []byte, do func(lastUse)) error {
 	if len(block)%touchLen != 0 {
 		return fmt.Errorf("%w: a block of last accesses is cut", ErrRecord)
 	}
 	for ; len(block) > 0; block = block[touchLen:] {
-		do(api.ID(block[:16]), binary.BigEndian.Uint32(block[16:]))
+		do(lastUse{api.ID(block[:16]), binary.BigEndian.Uint32(block[16:])})
 	}
 	return nil
 }
