@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"internal/account": {"internal/api", "internal/clock", "internal/event", "internal/wire", "store"},
 	"internal/api":     {},
 	"internal/bench":   {"actions", "dispatch", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/session", "store", "store/bolt"},
-	"internal/cli":     {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/wire", "store", "store/bolt"},
+	"internal/cli":     {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/logging", "internal/wire", "store", "store/bolt"},
 	"internal/clock":   {},
 	"internal/config":  {"internal/api", "internal/wire"},
 	"internal/event":   {"internal/api", "internal/wire", "store"},

@@ -124,6 +124,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	defer s.sessions.Close()
+	debug.FreeOSMemory() // loading leaves much garbage behind, and little comes after it
 
 	door := httpd.New(httpd.Options{Holder: holder, Log: log, Ready: readiness(st)}, s.dispatcher)
 	if err := door.Listen(ctx, o.Config.Listeners); err != nil {

@@ -206,9 +206,7 @@ func (d *Directory) Create(ctx context.Context, by event.Actor, n NewAccount) (*
 	}
 	tx := store.Tx{If: []store.Cond{a.Cond()}, Put: []store.Put{put}}
 	created := event.Event{Time: a.Created, Kind: event.AccountCreated, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username, By: by}
-	if err := event.Append(&tx, created); err != nil {
-		return nil, fmt.Errorf("account: create: %w", err)
-	}
+	event.Append(&tx, created)
 	a.Rev, err = d.store.Commit(ctx, tx)
 	if errors.Is(err, store.ErrConflict) {
 		return nil, alreadyExists()

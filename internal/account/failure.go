@@ -101,9 +101,7 @@ func commitFailures(ctx context.Context, s store.Store, c clock.Clock, part []fa
 				return false, err
 			}
 		}
-		if err := event.Append(&tx, e); err != nil {
-			return false, err
-		}
+		event.Append(&tx, e)
 	}
 	if _, err := s.Commit(ctx, tx); err != nil {
 		return !nothingApplied(err), err

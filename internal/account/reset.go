@@ -48,11 +48,9 @@ func (d *Directory) ResetAdmin(ctx context.Context, username string, password ap
 		return false, err
 	}
 	tx := store.Tx{If: []store.Cond{a.Cond()}, Put: []store.Put{put}, Urgent: true}
-	if err := event.Append(&tx, event.Event{
+	event.Append(&tx, event.Event{
 		Time: now, Kind: event.PasswordChanged, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username, Reason: reasonReset,
-	}); err != nil {
-		return false, fmt.Errorf("account: reset: %w", err)
-	}
+	})
 	_, err = d.store.Commit(ctx, tx)
 	if errors.Is(err, store.ErrConflict) {
 		return false, api.Errorf(api.Conflict, "the account changed meanwhile: try again").Because(err)

@@ -45,13 +45,10 @@ func (k *Keeper) alter(ctx context.Context, h api.ID, by event.Actor, change fun
 		If:  []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
 		Put: []store.Put{{Key: liveKey(h), Value: r.encode()}},
 	}
-	err = event.Append(&tx, event.Event{
+	event.Append(&tx, event.Event{
 		Time: k.clock.Now(), Kind: event.SessionAltered, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
 		Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, By: by,
 	})
-	if err != nil {
-		return nil, err
-	}
 	_, err = k.store.Commit(ctx, tx)
 	return r, err
 }

@@ -51,11 +51,8 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, e
 	for range attempts {
 		r, token, err := k.create(ctx, n, a, isNew, address, limits)
 		if err == nil {
-			v, ok, err := k.complete(r)
-			if err == nil && !ok {
-				v = View{Record: r, Live: true, IdleAt: r.idleAt(), MaxAt: int64(r.wall())} // ended within the moment
-			}
-			return v, token, err
+			v := View{Record: r, Live: true, IdleAt: r.idleAt(), MaxAt: int64(r.wall()), Roles: a.Roles, RealmRoles: n.Realm.Roles}
+			return v, token, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
 			return View{}, api.Secret{}, err
@@ -177,15 +174,9 @@ func (k *Keeper) create(ctx context.Context, n *NewSession, a *account.Account, 
 		}
 		tx.Put = append(tx.Put, put)
 		created := event.Event{Time: e.Time, Kind: event.AccountCreated, AccountID: e.AccountID, Realm: a.Realm, Username: a.Username, By: e.By}
-		if err := event.Append(&tx, created); err != nil {
-			k.table.Free(h)
-			return nil, api.Secret{}, err
-		}
+		event.Append(&tx, created)
 	}
-	if err := event.Append(&tx, e); err != nil {
-		k.table.Free(h)
-		return nil, api.Secret{}, err
-	}
+	event.Append(&tx, e)
 	if _, err := k.store.Commit(ctx, tx); err != nil {
 		if notApplied(err) {
 			k.table.Free(h) // else the session may exist after all, and keeps its place

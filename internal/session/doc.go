@@ -4,8 +4,9 @@
 // # Two places
 //
 // What must survive is in the store: a Record per session under a time-ordered
-// key, and beside it whatever would cost too much inside: ends and last uses are
-// appended, and folded into the records later, in sorted batches (maintain.go).
+// key, and beside it whatever would cost too much inside. Ends are appended, and
+// folded into tombstones later, in sorted batches (maintain.go); last uses are
+// written in blocks, and folded into fewer (lastuse.go).
 // What a request needs is in the Table: pointer-free entries outside the
 // collector's heap. The table is a projection. It is filled by Load, fed by Apply
 // with each commit in order, and written by nobody else; a small overlay of

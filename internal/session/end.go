@@ -57,9 +57,7 @@ func (k *Keeper) end(ctx context.Context, h api.ID, end End, by event.Actor) (do
 		Put:    []store.Put{{Key: endKey(h), Value: end.encode()}},
 		Urgent: true,
 	}
-	if err := event.Append(&tx, k.endEvent(r, end, by)); err != nil {
-		return false, err
-	}
+	event.Append(&tx, k.endEvent(r, end, by))
 	_, err = k.store.Commit(ctx, tx)
 	return err == nil, err
 }
@@ -217,9 +215,7 @@ func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAcc
 	}
 	e := how.Event
 	e.Time, e.AccountID, e.Realm, e.Username, e.Reason, e.By, e.Count = k.clock.Now(), a.ID.String(), a.Realm, a.Username, how.Reason, how.By, int64(ended)
-	if err := event.Append(&tx, e); err != nil {
-		return 0, err
-	}
+	event.Append(&tx, e)
 	if _, err = k.store.Commit(ctx, tx); marked {
 		err = notWritten(err)
 	}

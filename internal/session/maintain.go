@@ -140,9 +140,7 @@ func (k *Keeper) bury(ctx context.Context, handles []api.ID) error {
 		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h))
-		if err := event.Append(&tx, k.endEvent(r, r.End, event.Actor{SessionHandle: r.End.By})); err != nil {
-			return err
-		}
+		event.Append(&tx, k.endEvent(r, r.End, event.Actor{SessionHandle: r.End.By}))
 	}
 	if len(tx.Put) == 0 {
 		return nil
