@@ -21,7 +21,7 @@ const Base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 // NewID returns an ID of the given moment, completed with random bytes.
 func NewID(at time.Time, random [10]byte) ID {
 	var id ID
-	binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16) //nolint:gosec // times before 1970 do not occur
+	binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16)
 	copy(id[6:], random[:])
 	return id
 }
@@ -29,7 +29,7 @@ func NewID(at time.Time, random [10]byte) ID {
 // Time returns the moment of the ID's creation, to the millisecond.
 func (id ID) Time() time.Time {
 	ms := binary.BigEndian.Uint64(id[:8]) >> 16
-	return time.UnixMilli(int64(ms)).UTC() //nolint:gosec // 48 bits
+	return time.UnixMilli(int64(ms)).UTC()
 }
 
 // IsZero reports whether the ID names nothing.
@@ -94,7 +94,7 @@ func ParseID[T string | []byte](text T) (ID, error) {
 // digit62 maps a character to its digit plus one, others to 0.
 var digit62 = func() (table [256]byte) {
 	for i := range len(Base62) {
-		table[Base62[i]] = byte(i + 1) //nolint:gosec // at most 62
+		table[Base62[i]] = byte(i + 1)
 	}
 	return table
 }()

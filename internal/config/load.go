@@ -90,7 +90,7 @@ func Load(path string, overrides ...Override) (*Config, error) {
 	if name == "" {
 		name = FileName
 	}
-	file, err := os.Open(name) //nolint:gosec // the operator's own choice
+	file, err := os.Open(name)
 	if path == "" && errors.Is(err, fs.ErrNotExist) {
 		return parseShipped(overrides...)
 	}

@@ -12,6 +12,6 @@ func descriptors() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0
 	}
-	n := int(min(limit.Cur, most)) //nolint:gosec // at most 2^20
+	n := int(min(limit.Cur, most))
 	return max(n-others, n/2, 1)
 }

@@ -118,12 +118,7 @@ func originAllowed(origin []byte, cfg *config.Config) bool {
 	if len(origin) == 0 || string(origin) == "null" {
 		return false
 	}
-	for _, allowed := range cfg.AllowedOrigins {
-		if string(origin) == allowed {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(cfg.AllowedOrigins, string(origin))
 }
 
 // takesHost reports whether the request is meant for this server: a page that

@@ -27,7 +27,7 @@ func TestListenSaysWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	port := taken.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener's
+	port := taken.Addr().(*net.TCPAddr).Port
 	for _, c := range []struct {
 		name     string
 		listener config.Listener
@@ -96,7 +96,7 @@ func TestHostOnAllAddresses(t *testing.T) {
 			s := start(t, &echo{}, func(cfg *config.Config) {
 				cfg.Listeners[0].Address, cfg.InsecureHTTP, cfg.AllowedHosts = "0.0.0.0", true, c.allowed
 			})
-			nc, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+itoa(s.Addrs()[0].(*net.TCPAddr).Port)) //nolint:errcheck // a TCP listener's
+			nc, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+itoa(s.Addrs()[0].(*net.TCPAddr).Port))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +140,7 @@ func TestTLS(t *testing.T) {
 		}
 	})
 	t.Run("TLS 1.1 is too old", func(t *testing.T) {
-		nc := tls.Client(dial(t, s), &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}) //nolint:gosec // to see it refused
+		nc := tls.Client(dial(t, s), &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
 		if err := nc.HandshakeContext(t.Context()); err == nil {
 			t.Error("the handshake succeeds")
 		}

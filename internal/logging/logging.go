@@ -79,7 +79,7 @@ func (l *Logger) begin(level zerolog.Level) *zerolog.Event {
 	if l == nil {
 		return nil
 	}
-	e := l.log.WithLevel(level)
+	e := l.log.WithLevel(level) //nolint:zerologlint // whoever called begin sends it
 	if e == nil {
 		return nil
 	}

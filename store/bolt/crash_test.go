@@ -50,7 +50,7 @@ func fail(err error) {
 
 func startChild(t *testing.T, role, path string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // this very program
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), childRole+"="+role, childPath+"="+path)
 	cmd.Stderr = os.Stderr
 	return cmd
@@ -172,7 +172,7 @@ func fillUp(path string, room int64) error {
 		return err
 	}
 	lower := limit
-	lower.Cur = uint64(info.Size() + room) //nolint:gosec // a size
+	lower.Cur = uint64(info.Size() + room)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &lower); err != nil {
 		return err
 	}

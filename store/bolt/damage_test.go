@@ -134,7 +134,7 @@ func TestNoDamageGoesUnseen(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr, used := usedPages(t, path)
-	page := func(id uint64) int { return int(id) * int(tr.pageSize) } //nolint:gosec // a small file
+	page := func(id uint64) int { return int(id) * int(tr.pageSize) }
 	try := func(name string, mustSee bool, change func(file []byte) []byte) {
 		t.Helper()
 		if err := os.WriteFile(path, change(bytes.Clone(sound)), fileMode); err != nil {

@@ -28,7 +28,7 @@ func openFile(ctx context.Context, path string, wait time.Duration) (*os.File, e
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, fileMode) //nolint:gosec // the operator's file
+	f, err := os.OpenFile(path, os.O_RDWR, fileMode)
 	if err != nil {
 		return nil, fmt.Errorf("bolt: the store cannot be opened: %w", err)
 	}
@@ -202,7 +202,7 @@ func sweep(path string) error {
 
 // dirSync makes a change of a folder's names durable.
 func dirSync(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the operator's folder
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

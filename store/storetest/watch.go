@@ -311,7 +311,7 @@ func (s *suite) closed() {
 		}
 	}
 	group.Wait()
-	s.equal("revision", fresh.Rev(), store.Rev(done)) //nolint:gosec // a small number
+	s.equal("revision", fresh.Rev(), store.Rev(done))
 	if rev, err := fresh.Commit(s.ctx, store.Tx{Put: put("a/late", "x")}); !errors.Is(err, store.ErrStopped) || rev != 0 {
 		s.Fatalf("Commit after Close = %d, %v, want ErrStopped", rev, err)
 	}
