@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -60,6 +61,9 @@ func (d *Dispatcher) Serve(ctx context.Context, r *api.Request, dst []byte) api.
 // maxAnswer bounds what one request can make the server hold, in bytes.
 const maxAnswer = 8 << 20
 
+// keptResult is the largest memory that is kept for the next request.
+const keptResult = 64 << 10
+
 // answer adds the status to a single envelope's answer.
 func answer(cfg *config.Config, body []byte, failure *api.Error) api.Answer {
 	a := api.Answer{Status: 200, Body: body}
@@ -95,8 +99,10 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 		c = new(call)
 	}
 	defer func() {
-		*c = call{result: c.result[:0], Call: Call{Scratch: c.Scratch[:0], Known: c.Known[:0]}}
-		d.calls.Put(c)
+		if cap(c.result) <= keptResult {
+			*c = call{result: c.result[:0], Call: Call{Scratch: c.Scratch[:0], Known: c.Known[:0]}}
+			d.calls.Put(c)
+		}
 	}()
 	c.Config, c.Settings, c.Address, c.UserAgent, c.Now = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent, begun.Unix()
 
@@ -189,7 +195,7 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 // about the form of the answer.
 func (c *call) settle() {
 	e := &c.envelope
-	c.debug = strings.EqualFold(first(e.Debug, c.Settings.DefaultDebug), "max")
+	c.debug = strings.EqualFold(cmp.Or(e.Debug, c.Settings.DefaultDebug), "max")
 	if e.ResponseOptions != nil && e.ResponseOptions.SetCookie {
 		c.Warn(api.BadParam, "this server sets no cookies: setCookie changes nothing")
 	}
@@ -208,9 +214,9 @@ func cascade(asked, defaults *api.ResponseOptions) *api.ResponseOptions {
 		return defaults
 	}
 	o := *asked
-	o.NumberFormat = first(o.NumberFormat, defaults.NumberFormat)
-	o.DataFormat = first(o.DataFormat, defaults.DataFormat)
-	o.BinaryFormat = first(o.BinaryFormat, defaults.BinaryFormat)
+	o.NumberFormat = cmp.Or(o.NumberFormat, defaults.NumberFormat)
+	o.DataFormat = cmp.Or(o.DataFormat, defaults.DataFormat)
+	o.BinaryFormat = cmp.Or(o.BinaryFormat, defaults.BinaryFormat)
 	if o.Omit == nil {
 		o.Omit = defaults.Omit
 	}
@@ -231,18 +237,11 @@ func plain(o *api.ResponseOptions) bool {
 	return o.NumberFormat != "string" && o.DataFormat != "arrays" && len(o.Omit)+len(o.IncludeFields)+len(o.ExcludeFields) == 0
 }
 
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 func (c *call) apiName() string {
 	if c.envelope.API != "" {
 		return c.envelope.API
 	}
-	return first(c.Settings.DefaultAPI, c.Config.Defaults.DefaultAPI)
+	return cmp.Or(c.Settings.DefaultAPI, c.Config.Defaults.DefaultAPI)
 }
 
 // Classify returns what the client is told of an error: one place where what the

@@ -200,7 +200,7 @@ func (dom *domain) staff(t *testing.T, role string) string {
 
 func (dom *domain) create(t *testing.T, username string) string {
 	_, token, err := dom.sessions.Create(t.Context(), &session.NewSession{
-		Realm: dom.realm, Username: username, Issuer: &session.Caller{}, Settings: dom.settings, Idle: 24 * 3600,
+		Realm: dom.realm, Username: username, Issuer: &session.Caller{Live: session.Live{Permissions: account.AllPermissions}}, Settings: dom.settings, Idle: 24 * 3600,
 	})
 	if err != nil {
 		t.Errorf("create: %v", err)
