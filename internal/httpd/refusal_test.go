@@ -60,7 +60,7 @@ func TestRefusalReachesWhoIsStillSending(t *testing.T) {
 func TestCurlShowsTheRefusal(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {
-		t.Skip("no curl on this machine")
+		t.Fatal("curl is missing: make deps installs it")
 	}
 	s := start(t, &echo{}, nil)
 	for name, args := range map[string][]string{
