@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -85,22 +86,43 @@ func malformed(ok bool) error {
 	return nil
 }
 
-// walk calls do for every item of a kind, in order.
+// walk calls do for every item of a kind, in order. The next page is read while do
+// is at work on one.
 func walk(ctx context.Context, s store.Store, prefix string, do func(*store.Item) error) error {
-	r := store.Range{Prefix: prefix, Limit: 1000}
-	for {
-		items, err := s.List(ctx, r)
-		if err != nil {
-			return err
+	type page struct {
+		items []store.Item
+		err   error
+	}
+	reading, cancel := context.WithCancel(ctx)
+	pages := make(chan page, 2)
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer cancel()
+	reader.Go(func() {
+		defer close(pages)
+		r := store.Range{Prefix: prefix, Limit: 1000}
+		for {
+			items, err := s.List(reading, r)
+			select {
+			case pages <- page{items, err}:
+			case <-reading.Done():
+				return
+			}
+			if err != nil || len(items) < r.Limit {
+				return
+			}
+			r.After = items[len(items)-1].Key
 		}
-		for i := range items {
-			if err := do(&items[i]); err != nil {
+	})
+	for p := range pages {
+		if p.err != nil {
+			return p.err
+		}
+		for i := range p.items {
+			if err := do(&p.items[i]); err != nil {
 				return err
 			}
 		}
-		if len(items) < r.Limit {
-			return nil
-		}
-		r.After = items[len(items)-1].Key
 	}
+	return ctx.Err() // the reader leaves without a word when it ends
 }
