@@ -48,7 +48,7 @@ events of the server's sizes under keys that grow with time. Each round runs eve
 {{range .Validate}}| {{.}} |
 {{end}}
 What bounds validate, by a profile of the server under this load: reading and writing the socket is half of its time, and
-fasthttp's own work a fifth, as in the bare server. Of the rest, two fifths are the token: its checksum, its SHA-256 and a
+fasthttp's own work a seventh, as in the bare server. Of the rest, two fifths are the token: its checksum, its SHA-256 and a
 look at the table, which costs about five cache misses for a session that was not used lately, twice for a gateway; then
 come reading the envelope and its params, and writing the answer. A first use within a minute is noted too, to be written
 with others. The bare handler does nothing of that, and has one P where the server has two: a server with one P stands
