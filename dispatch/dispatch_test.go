@@ -114,10 +114,47 @@ func TestHandlersFailSafely(t *testing.T) {
 	}
 }
 
+// No request makes the server hold more than a few megabytes of answer.
+func TestAnswersAreBounded(t *testing.T) {
+	d := serving(t, &bytes.Buffer{}, dispatch.Public(dispatch.Spec{Name: "fill", APIs: []string{api.Admin}, Doc: "Fills.", Allow: dispatch.Anyone()},
+		func(_ context.Context, _ *dispatch.Call, p named) (named, error) {
+			return named{strings.Repeat("x", len(p.Name)<<20)}, nil
+		}))
+	envelope := func(megabytes int) string {
+		return `{"api":"admin","action":"fill","params":{"name":"` + strings.Repeat("n", megabytes) + `"}}`
+	}
+	a := d.Serve(t.Context(), &api.Request{Body: []byte(envelope(9))}, nil)
+	if a.Status != 413 || !bytes.Contains(a.Body, []byte(`"errorCode":21008`)) || len(a.Body) > 1000 {
+		t.Errorf("9 MiB: status %d, %d bytes: %.200s", a.Status, len(a.Body), a.Body)
+	}
+	a = d.Serve(t.Context(), &api.Request{Body: []byte("[" + strings.Repeat(envelope(5)+",", 9) + envelope(5) + "]")}, nil)
+	if done, refused := bytes.Count(a.Body, []byte(`"errorCode":0`)), bytes.Count(a.Body, []byte(`"errorCode":21008`)); done != 2 || refused != 8 {
+		t.Errorf("ten of 5 MiB: %d done, %d refused", done, refused)
+	}
+}
+
+// A batch has the time of one request.
+func TestABatchHasOneTimeLimit(t *testing.T) {
+	ran := 0
+	d := serving(t, &bytes.Buffer{}, dispatch.Public(dispatch.Spec{Name: "wait", APIs: []string{api.Admin}, Doc: "Waits.", Allow: dispatch.Anyone()},
+		func(ctx context.Context, _ *dispatch.Call, _ none) (none, error) {
+			ran++
+			<-ctx.Done()
+			return none{}, ctx.Err()
+		}))
+	const envelope = `{"api":"admin","action":"wait"}`
+	a := d.Serve(t.Context(), &api.Request{Body: []byte("[" + envelope + "," + envelope + "," + envelope + "]")}, nil)
+	if late := bytes.Count(a.Body, []byte(`"errorCode":21901`)); ran != 1 || late != 3 {
+		t.Errorf("%d ran, %d were too late: %s", ran, late, a.Body)
+	}
+}
+
 func serving(t *testing.T, log *bytes.Buffer, table ...dispatch.Action) *dispatch.Dispatcher {
 	t.Helper()
 	now := clock.NewFake(time.Date(2026, 3, 2, 8, 15, 0, 0, time.UTC))
-	holder, st := config.NewHolder(config.Default()), mem.New()
+	cfg := config.Default()
+	cfg.RequestTimeout = 1
+	holder, st := config.NewHolder(cfg), mem.New()
 	hasher := account.NewHasherCost(1, 1, account.Cost{MemoryKiB: 8, Iterations: 1, Parallelism: 1})
 	t.Cleanup(hasher.Close)
 	keeper, err := session.Open(t.Context(), session.Deps{Store: st, Clock: now, Config: holder, Accounts: account.New(account.Deps{Store: st, Clock: now, Hasher: hasher})}, nil)

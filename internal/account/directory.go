@@ -81,17 +81,18 @@ func (d *Directory) Verify(ctx context.Context, realm, username string, password
 		d.failed(reasonThrottled, realm, who, from)
 		return nil, refusal
 	}
+	settle := attempt.refund // also where check panics: an attempt under way counts
+	defer func() { settle() }()
 	a, reason, err := d.check(ctx, who, password)
 	switch {
 	case err != nil:
-		attempt.refund()
 		return nil, err
 	case reason != "":
-		attempt.fail()
+		settle = attempt.fail
 		d.failed(reason, realm, who, from)
 		return nil, LoginFailed()
 	}
-	attempt.pass()
+	settle = attempt.pass
 	return a, nil
 }
 
