@@ -134,3 +134,13 @@ var (
 	ErrGap      = errors.New("store: the changes asked for are no longer kept")
 	ErrCorrupt  = errors.New("store: damaged data")
 )
+
+// NotApplied reports whether a commit that failed with err surely changed nothing.
+func NotApplied(err error) bool {
+	for _, sure := range []error{ErrConflict, ErrFull, ErrBusy, ErrStopped, ErrInvalid} {
+		if errors.Is(err, sure) {
+			return true
+		}
+	}
+	return false
+}

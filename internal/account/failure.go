@@ -104,7 +104,7 @@ func commitFailures(ctx context.Context, s store.Store, c clock.Clock, part []fa
 		event.Append(&tx, e)
 	}
 	if _, err := s.Commit(ctx, tx); err != nil {
-		return !nothingApplied(err), err
+		return !store.NotApplied(err), err
 	}
 	return true, nil
 }
@@ -123,13 +123,4 @@ func name(ctx context.Context, s store.Store, key string, e *event.Event) error 
 		e.AccountID, e.Username = a.ID.String(), a.Username
 	}
 	return nil
-}
-
-func nothingApplied(err error) bool {
-	for _, clean := range []error{store.ErrConflict, store.ErrFull, store.ErrBusy, store.ErrStopped, store.ErrInvalid} {
-		if errors.Is(err, clean) {
-			return true
-		}
-	}
-	return false
 }

@@ -23,7 +23,7 @@ func TestAppendWritesEveryMember(t *testing.T) {
 			t.Fatalf("the event of this test has no %s", reflect.TypeOf(full).Field(i).Name)
 		}
 	}
-	for _, want := range []event.Event{full, {Time: full.Time, Kind: event.ServerStarted}, {Time: full.Time, Kind: event.LoginFailed, By: event.Actor{Username: "ann"}}} {
+	for _, want := range []event.Event{full, {Time: full.Time, Kind: event.AccountCreated}, {Time: full.Time, Kind: event.LoginFailed, By: event.Actor{Username: "ann"}}} {
 		var tx store.Tx
 		event.Append(&tx, want)
 		got, err := event.Decode(store.Entry{Seq: 1, Data: tx.Append[0]})

@@ -1,6 +1,6 @@
 // Package event is the log of changes and those who read it: audit now, watches
 // and webhooks later. Each change appends its event in its own commit; cursors
-// are opaque; what the chain of the log proves, Verify says.
+// are opaque; what the chain of the log proves, store.VerifyLog says.
 package event
 
 import (
@@ -19,7 +19,6 @@ const (
 	PasswordChanged      Kind = "passwordChanged"
 	AccountSessionsEnded Kind = "accountSessionsEnded" // in one commit; each one's own event follows
 	LoginFailed          Kind = "loginFailed"          // aggregated: Count of them since the last
-	ServerStarted        Kind = "serverStarted"
 )
 
 // Event is one committed change. No member ever holds a secret.

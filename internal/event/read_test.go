@@ -30,7 +30,7 @@ func small() []event.Event {
 		{Kind: event.LoginFailed, Realm: "native", Count: 3},                                         // 5
 		{Kind: event.SessionCreated, SessionHandle: "sh_c", Realm: "native", Username: "ann"},        // 6
 		{Kind: event.SessionEnded, SessionHandle: "sh_a", Realm: "web", Username: "ann", Reason: ""}, // 7
-		{Kind: event.ServerStarted}, // 8
+		{Kind: event.SessionAltered}, // 8
 	}
 }
 

@@ -178,22 +178,12 @@ func (k *Keeper) create(ctx context.Context, n *NewSession, a *account.Account, 
 	}
 	event.Append(&tx, e)
 	if _, err := k.store.Commit(ctx, tx); err != nil {
-		if notApplied(err) {
+		if store.NotApplied(err) {
 			k.table.Free(h) // else the session may exist after all, and keeps its place
 		}
 		return nil, api.Secret{}, err
 	}
 	return r, token, nil
-}
-
-// notApplied reports whether a commit that failed surely changed nothing.
-func notApplied(err error) bool {
-	for _, sure := range []error{store.ErrConflict, store.ErrFull, store.ErrBusy, store.ErrStopped, store.ErrInvalid} {
-		if errors.Is(err, sure) {
-			return true
-		}
-	}
-	return false
 }
 
 // generations reads the epochs of the server and of a realm, with the revisions
