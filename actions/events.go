@@ -54,6 +54,9 @@ type eventView struct {
 	Reason           string     `json:"reason,omitzero" doc:"Why."`
 	PermanentSession bool       `json:"permanentSession,omitzero" doc:"Is the session an API key?"`
 	Count            int64      `json:"count,omitzero" doc:"How many that the event sums up."`
+	Role             string     `json:"role,omitzero" doc:"The role that it is about."`
+	Service          string     `json:"service,omitzero" doc:"The service that it is about."`
+	Changed          []string   `json:"changed,omitzero" doc:"Names of the members that changed."`
 	By               *actorView `json:"by,omitzero" doc:"Who did it; absent: the server."`
 }
 
@@ -105,7 +108,7 @@ func viewOfEvent(l *event.Logged) eventView {
 	view := eventView{
 		EventID: strconv.FormatUint(l.Seq, 10), Timestamp: l.Time, Kind: l.Kind, SessionHandle: l.SessionHandle, AccountID: l.AccountID,
 		Realm: l.Realm, Username: l.Username, ClientIPAddress: l.ClientIPAddress, Status: l.Status, Reason: l.Reason,
-		PermanentSession: l.Permanent, Count: l.Count,
+		PermanentSession: l.Permanent, Count: l.Count, Role: l.Role, Service: l.Service, Changed: l.Changed,
 	}
 	if l.By != (event.Actor{}) {
 		view.By = &actorView{SessionHandle: l.By.SessionHandle, Realm: l.By.Realm, Username: l.By.Username}

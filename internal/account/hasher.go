@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"crypto/rand"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -82,11 +83,18 @@ func (h *Hasher) Close() {
 // Runs returns how many hashes have been begun.
 func (h *Hasher) Runs() int64 { return h.runs.Load() }
 
+// A Lane says for whom a hash is made: those who are known go first, and no
+// network may fill the queue.
+type Lane struct {
+	Familiar bool       // the account was in use from there before, or the caller holds a session
+	Network  netip.Addr // see network; the zero address counts nowhere
+}
+
 // Hash returns the PHC string of a password. Errors are those of Verify.
-func (h *Hasher) Hash(ctx context.Context, password api.Secret) (api.Secret, error) {
+func (h *Hasher) Hash(ctx context.Context, lane Lane, password api.Secret) (api.Secret, error) {
 	var phc string
 	var failed error
-	err := h.do(ctx, func() {
+	err := h.do(ctx, lane, func() {
 		phc, failed = argon2id.CreateHash(password.Reveal(), &h.params)
 	})
 	if err != nil {
@@ -102,7 +110,7 @@ func (h *Hasher) Hash(ctx context.Context, password api.Secret) (api.Secret, err
 // is no, after the work of a hash of the present cost. An *api.Error with code
 // Overloaded or ShuttingDown means that nothing was checked; so does any other
 // error, which is about phc.
-func (h *Hasher) Verify(ctx context.Context, password, phc api.Secret) (bool, error) {
+func (h *Hasher) Verify(ctx context.Context, lane Lane, password, phc api.Secret) (bool, error) {
 	text := phc.Reveal()
 	if phc.IsZero() {
 		text = h.decoy
@@ -112,7 +120,7 @@ func (h *Hasher) Verify(ctx context.Context, password, phc api.Secret) (bool, er
 	}
 	var match bool
 	var failed error
-	err := h.do(ctx, func() {
+	err := h.do(ctx, lane, func() {
 		match, failed = argon2id.ComparePasswordAndHash(password.Reveal(), text)
 	})
 	if err != nil {
@@ -137,7 +145,7 @@ func (j *job) take() bool { return j.taken.CompareAndSwap(false, true) }
 // do has a worker run the function and waits for it. Once begun, it is waited
 // for even if the context ends: the outcome counts. An error means that it never
 // began.
-func (h *Hasher) do(ctx context.Context, run func()) error {
+func (h *Hasher) do(ctx context.Context, _ Lane, run func()) error {
 	j := &job{run: run, finished: make(chan struct{})}
 	if err := ctx.Err(); err != nil {
 		return overloaded().Because(err)

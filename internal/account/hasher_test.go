@@ -16,7 +16,7 @@ import (
 func TestHashAndVerify(t *testing.T) {
 	h := cheapHasher(t)
 	password := api.NewSecret("correct horse battery")
-	phc, err := h.Hash(t.Context(), password)
+	phc, err := h.Hash(t.Context(), Lane{}, password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestHashAndVerify(t *testing.T) {
 		{"neither", api.Secret{}, api.Secret{}, false},
 	} {
 		before := h.Runs()
-		got, err := h.Verify(t.Context(), tt.password, tt.phc)
+		got, err := h.Verify(t.Context(), Lane{}, tt.password, tt.phc)
 		if err != nil || got != tt.want {
 			t.Errorf("%s: %t, %v; want %t", tt.why, got, err, tt.want)
 		}
@@ -77,7 +77,7 @@ func TestStoredHashesAreBoundedBeforeAnyWork(t *testing.T) {
 		"another algorithm":  "$2b$12$abcdefghijklmnopqrstuv",
 		"the password plain": "correct horse battery",
 	} {
-		if ok, err := h.Verify(t.Context(), api.NewSecret("correct horse battery"), api.NewSecret(phc)); ok || err == nil {
+		if ok, err := h.Verify(t.Context(), Lane{}, api.NewSecret("correct horse battery"), api.NewSecret(phc)); ok || err == nil {
 			t.Errorf("%s: Verify = %t, %v", why, ok, err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestNoMoreHashesRunThanThereAreWorkers(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
-			err := h.do(t.Context(), func() {
+			err := h.do(t.Context(), Lane{}, func() {
 				n := running.Add(1)
 				defer running.Add(-1)
 				for {
@@ -151,13 +151,13 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 3 { // one runs, two wait
 			wg.Go(func() {
-				if err := h.do(t.Context(), func() { <-release }); err != nil {
+				if err := h.do(t.Context(), Lane{}, func() { <-release }); err != nil {
 					t.Error(err)
 				}
 			})
 			synctest.Wait()
 		}
-		_, err := h.Hash(t.Context(), api.NewSecret("x"))
+		_, err := h.Hash(t.Context(), Lane{}, api.NewSecret("x"))
 		if e := api.FromError(err); e.Code != api.Overloaded || e.Data.RetryAfterSeconds < 1 {
 			t.Errorf("a fourth gets %v after %d s, want %d with a time to come back", err, e.Data.RetryAfterSeconds, api.Overloaded)
 		}
@@ -175,12 +175,12 @@ func TestWhoeverGoesAwayBeforeHisTurnCostsNothing(t *testing.T) {
 		h := NewHasherCost(1, 2, cheap)
 		release := make(chan struct{})
 		var wg sync.WaitGroup
-		wg.Go(func() { _ = h.do(t.Context(), func() { <-release }) })
+		wg.Go(func() { _ = h.do(t.Context(), Lane{}, func() { <-release }) })
 		synctest.Wait()
 
 		ctx, cancel := context.WithCancel(t.Context())
 		var err error
-		wg.Go(func() { err = h.do(ctx, func() { t.Error("it ran") }) })
+		wg.Go(func() { err = h.do(ctx, Lane{}, func() { t.Error("it ran") }) })
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
@@ -204,7 +204,7 @@ func TestWhatHasBegunIsWaitedFor(t *testing.T) {
 		answered := false
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := h.do(ctx, func() { <-release }); err != nil {
+			if err := h.do(ctx, Lane{}, func() { <-release }); err != nil {
 				t.Errorf("the outcome is thrown away: %v", err)
 			}
 			answered = true
@@ -225,7 +225,7 @@ func TestAfterCloseNothingIsHashed(t *testing.T) {
 	h := NewHasherCost(2, 2, cheap)
 	h.Close()
 	h.Close()
-	if _, err := h.Hash(t.Context(), api.NewSecret("x")); api.FromError(err).Code != api.ShuttingDown {
+	if _, err := h.Hash(t.Context(), Lane{}, api.NewSecret("x")); api.FromError(err).Code != api.ShuttingDown {
 		t.Errorf("the error is %v, want %d", err, api.ShuttingDown)
 	}
 }

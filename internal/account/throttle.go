@@ -219,7 +219,7 @@ func (t *Throttle) addressCell(from netip.Addr) *int64 {
 // network returns what counts as one address: all of IPv4, the /64 of IPv6.
 func network(from netip.Addr) netip.Addr {
 	from = from.Unmap().WithZone("")
-	if from.Is4() {
+	if !from.Is6() {
 		return from
 	}
 	prefix, err := from.Prefix(64)

@@ -30,10 +30,14 @@ type Config struct {
 	Realms    []Realm         // native always among them
 
 	Profile         string         // faircom, fusion, am, clerk, web
+	RolesMode       string         // LiveRoles or FrozenRoles
 	AllowedHosts    []string       // names that Host may carry, lower case, perhaps with a port; empty: see Listener
 	AllowedOrigins  []string       // origins whose cross-site requests are taken, as browsers send them
 	TrustedProxies  []netip.Prefix // whose forwarding header is believed
 	ForwardedHeader string         // the one header that is read from them
+
+	RecentLoginSeconds   int64    // how long a log-in counts as recent; 0 for ever
+	PasswordContextWords []string // what passwords must not be made of
 
 	MaxRequestBytes         int  // 262,144
 	MaxRequestMembers       int  // members and elements of one request, 10,000
@@ -51,6 +55,12 @@ type Config struct {
 
 	Warnings []string // known names without a meaning here, and the like
 }
+
+// Whose changes of roles a session sees.
+const (
+	LiveRoles   = "live"   // all of them, at once
+	FrozenRoles = "frozen" // those before its log-in
+)
 
 // Secs is a duration of whole seconds.
 type Secs int64

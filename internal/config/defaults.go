@@ -147,6 +147,8 @@ func builtin(name string) *Config {
 			RetentionPeriod:          4,
 		},
 		Realms:              []Realm{{Name: Native, Type: Native}},
+		RolesMode:           LiveRoles,
+		RecentLoginSeconds:  900,
 		ForwardedHeader:     "X-Forwarded-For",
 		MaxRequestBytes:     256 << 10,
 		MaxRequestMembers:   10_000,

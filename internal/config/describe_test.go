@@ -151,6 +151,7 @@ const everything = `{
     {"name": "native", "type": "native", "roles": ["auditor"], "idleConnectionTimeoutSeconds": 14},
     {"name": "shop/eu", "type": "trusted", "allowServerRoles": true, "maxSessionTimeoutSeconds": 15}
   ],
+  "rolesMode": "frozen", "recentLoginSeconds": 23, "passwordContextWords": ["acme"],
   "trustedProxies": ["10.0.0.0/8", "fd00::1"],
   "forwardedHeader": "Forwarded",
   "allowedHosts": ["Sessions.Example.com"],

@@ -165,6 +165,10 @@ func isPort(s string) bool {
 	return err == nil && n > 0 && s[0] != '0' && s[0] != '+'
 }
 
+func wordForm() form {
+	return form{least: 3, most: 64, example: "acme", want: "a word of at least three characters"}
+}
+
 func hostForm() form {
 	return form{
 		least: 1, most: 260, example: "sessions.example.com",

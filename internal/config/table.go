@@ -34,6 +34,13 @@ func topRows() []entry[Config] {
 			func(c *Config) []Realm { return c.Realms }, func(c *Config, realms []Realm) { c.Realms = realms },
 			"Places where accounts are checked. The realm `native` is always there, named or not.").usually("native alone"),
 
+		choice("rolesMode", []string{LiveRoles, FrozenRoles}, func(c *Config) *string { return &c.RolesMode },
+			"live: a change of roles acts on running sessions at once. frozen: a session keeps the roles of its log-in; API keys are live all the same."),
+		seconds("recentLoginSeconds", 0, func(c *Config) *int64 { return &c.RecentLoginSeconds },
+			"How long after its log-in a session may do what is sensitive; then it has to reauthenticate. 0 means always."),
+		strs("passwordContextWords", wordForm(), func(c *Config) *[]string { return &c.PasswordContextWords },
+			"Words that passwords here must not be made of: names of the product, the company, the place.").usually("none"),
+
 		texts("trustedProxies", prefixForm(), netip.MustParsePrefix, netip.Prefix.String,
 			func(c *Config) *[]netip.Prefix { return &c.TrustedProxies },
 			"Addresses and prefixes of proxies whose `forwardedHeader` is believed.").usually("none"),

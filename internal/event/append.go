@@ -34,6 +34,19 @@ func (e *Event) AppendJSON(dst []byte) []byte {
 	if e.Count != 0 {
 		dst = strconv.AppendInt(append(dst, `,"count":`...), e.Count, 10)
 	}
+	dst = appendText(dst, "role", e.Role)
+	dst = appendText(dst, "service", e.Service)
+	for i, name := range e.Changed {
+		if i == 0 {
+			dst = append(dst, `,"changed":[`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = wire.AppendString(dst, name)
+	}
+	if len(e.Changed) > 0 {
+		dst = append(dst, ']')
+	}
 	if e.By != (Actor{}) {
 		dst = append(dst, `,"by":{`...)
 		begin := len(dst)

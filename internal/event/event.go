@@ -19,6 +19,13 @@ const (
 	PasswordChanged      Kind = "passwordChanged"
 	AccountSessionsEnded Kind = "accountSessionsEnded" // in one commit; each one's own event follows
 	LoginFailed          Kind = "loginFailed"          // aggregated: Count of them since the last
+	AccountAltered       Kind = "accountAltered"       // Changed says in what
+	AccountDropped       Kind = "accountDropped"
+	AllSessionsEnded     Kind = "allSessionsEnded" // of Realm, or of the server, in one commit; each one's own event follows
+	RoleCreated          Kind = "roleCreated"
+	RoleAltered          Kind = "roleAltered"
+	RoleDropped          Kind = "roleDropped"
+	ServiceManaged       Kind = "serviceManaged" // Reason is the command
 )
 
 // Event is one committed change. No member ever holds a secret.
@@ -34,6 +41,9 @@ type Event struct {
 	Reason          string    `json:"reason,omitzero"`
 	Permanent       bool      `json:"permanentSession,omitzero"`
 	Count           int64     `json:"count,omitzero"`
+	Role            string    `json:"role,omitzero"`    // the role it is about
+	Service         string    `json:"service,omitzero"` // the service it is about
+	Changed         []string  `json:"changed,omitzero"` // names of the members that changed, never their values
 	By              Actor     `json:"by,omitzero"`
 }
 
