@@ -24,16 +24,17 @@ var mayImport = map[string][]string{
 	"main":             {"actions", "dispatch", "store", "store/bolt", "store/mem", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/httpd", "internal/logging", "internal/session"},
 	"actions":          {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/session", "store"},
 	"dispatch":         {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/session", "internal/wire", "store"},
-	"internal/account": {"internal/api", "internal/clock", "internal/event", "internal/wire", "store"},
+	"internal/account": {"internal/api", "internal/clock", "internal/event", "internal/network", "internal/wire", "store"},
 	"internal/api":     {},
 	"internal/bench":   {"actions", "dispatch", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/session", "store", "store/bolt"},
 	"internal/cli":     {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/logging", "internal/wire", "store", "store/bolt"},
 	"internal/clock":   {},
 	"internal/config":  {"internal/api", "internal/wire"},
 	"internal/event":   {"internal/api", "internal/wire", "store"},
-	"internal/httpd":   {"internal/api", "internal/config", "internal/logging"},
+	"internal/httpd":   {"internal/api", "internal/config", "internal/logging", "internal/network"},
 	"internal/logging": {"internal/api"},
-	"internal/session": {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/wire", "store"},
+	"internal/network": {},
+	"internal/session": {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/network", "internal/wire", "store"},
 	"internal/wire":    {"internal/api"},
 	"store":            {},
 	"store/bolt":       {"store"},
@@ -44,7 +45,7 @@ var mayImport = map[string][]string{
 
 // testsMayImport is what any test may import besides what its package may.
 var testsMayImport = []string{
-	"internal/api", "internal/clock", "internal/wire",
+	"internal/api", "internal/clock", "internal/network", "internal/wire",
 	"store", "store/faultstore", "store/mem", "store/storetest",
 }
 
