@@ -11,6 +11,7 @@ import (
 
 	"sessiond/internal/config"
 	"sessiond/internal/logging"
+	"sessiond/internal/network"
 )
 
 // accept takes connections until the listener is closed by Shutdown. Whatever
@@ -49,7 +50,7 @@ func (s *Server) admit(l *listener, nc net.Conn) {
 	cfg := s.options.Holder.Get()
 	c := &conn{Conn: nc, listener: l, gate: &s.gate, address: addressOf(nc.RemoteAddr())}
 	if c.address.IsValid() && !isTrusted(c.address, cfg.TrustedProxies) {
-		c.counted = network(c.address)
+		c.counted = c.address
 	}
 	if refused := s.gate.enter(c, cfg); refused != accepted {
 		s.turnAway(c, refused)
@@ -90,11 +91,12 @@ func (s *Server) turnAway(c *conn, r refusal) {
 	})
 }
 
-// gate counts the connections, in all and by address. The zero gate is ready.
+// gate counts the connections, in all and by the networks of their addresses. The
+// zero gate is ready.
 type gate struct {
 	mu        sync.Mutex
 	conns     map[*conn]struct{}
-	byAddress map[netip.Addr]int
+	byNetwork map[netip.Prefix]int
 	telling   int
 	shut      bool
 	capacity  int // what the process has file descriptors for; 0 unknown
@@ -116,14 +118,16 @@ func (g *gate) enter(c *conn, cfg *config.Config) refusal {
 	if most > 0 && len(g.conns) >= most {
 		return serverFull
 	}
-	if c.counted.IsValid() {
-		if cfg.MaxConnectionsPerIP > 0 && g.byAddress[c.counted] >= cfg.MaxConnectionsPerIP {
+	for within, times := range network.Bounds(c.counted) {
+		if cfg.MaxConnectionsPerIP > 0 && g.byNetwork[within] >= times*cfg.MaxConnectionsPerIP {
 			return addressFull
 		}
-		if g.byAddress == nil {
-			g.byAddress = make(map[netip.Addr]int)
-		}
-		g.byAddress[c.counted]++
+	}
+	if g.byNetwork == nil {
+		g.byNetwork = make(map[netip.Prefix]int)
+	}
+	for within := range network.Bounds(c.counted) {
+		g.byNetwork[within]++
 	}
 	if g.conns == nil {
 		g.conns = make(map[*conn]struct{})
@@ -139,11 +143,10 @@ func (g *gate) leave(c *conn) {
 		return
 	}
 	delete(g.conns, c)
-	if !c.counted.IsValid() {
-		return
-	}
-	if g.byAddress[c.counted]--; g.byAddress[c.counted] == 0 {
-		delete(g.byAddress, c.counted)
+	for within := range network.Bounds(c.counted) {
+		if g.byNetwork[within]--; g.byNetwork[within] == 0 {
+			delete(g.byNetwork, within)
+		}
 	}
 }
 

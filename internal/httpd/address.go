@@ -6,28 +6,17 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"sessiond/internal/network"
 )
 
 // addressOf returns the address of a peer, unmapped and without a zone; the zero
 // one where it has none.
 func addressOf(a net.Addr) netip.Addr {
 	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap().WithZone("")
+		return network.Clean(tcp.AddrPort().Addr())
 	}
 	return netip.Addr{}
-}
-
-// network returns what an address is counted by: itself, or the /64 that one
-// IPv6 subscriber has to himself.
-func network(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return a
-	}
-	p, err := a.Prefix(64)
-	if err != nil {
-		return a
-	}
-	return p.Addr()
 }
 
 func isTrusted(a netip.Addr, proxies []netip.Prefix) bool {
@@ -86,7 +75,7 @@ func parseHop(hop string) (netip.Addr, bool) {
 		}
 		a = ap.Addr()
 	}
-	if a = a.Unmap().WithZone(""); a.IsUnspecified() {
+	if a = network.Clean(a); a.IsUnspecified() {
 		return netip.Addr{}, false
 	}
 	return a, true

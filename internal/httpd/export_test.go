@@ -3,8 +3,11 @@ package httpd
 import (
 	"context"
 	"net"
+	"net/netip"
 
 	"github.com/valyala/fasthttp"
+
+	"sessiond/internal/config"
 )
 
 // ListenOn makes s serve what a test has bound, as if on loopback.
@@ -34,5 +37,16 @@ func Guarding(s *Server, header *fasthttp.RequestHeader) func() bool {
 	return func() bool {
 		_, refused := s.guard(header, &c.head, c, cfg)
 		return refused == accepted
+	}
+}
+
+// Gate returns a function that lets a connection in from an address, if there is
+// a place for it, and how to leave again.
+func Gate(cfg *config.Config) func(from netip.Addr) (leave func(), admitted bool) {
+	g := &gate{}
+	return func(from netip.Addr) (func(), bool) {
+		c := &conn{counted: from}
+		refused := g.enter(c, cfg)
+		return func() { g.leave(c) }, refused == accepted
 	}
 }
