@@ -3,14 +3,15 @@ package account
 import (
 	"context"
 	"crypto/rand"
-	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/alexedwards/argon2id"
 
 	"sessiond/internal/api"
+	"sessiond/internal/clock"
 )
 
 // Cost is what one hash costs (RFC 9106).
@@ -26,21 +27,26 @@ func DefaultCost() Cost { return Cost{MemoryKiB: 19456, Iterations: 2, Paralleli
 // DefaultQueue is how many hashes may wait: about two seconds of one worker.
 const DefaultQueue = 64
 
-// busySeconds is when to come back to a full queue: when it has been worked off.
-const busySeconds = 2
-
 // Hasher makes and checks password hashes on a fixed number of workers, so that
 // log-ins can neither starve other requests of processors nor exhaust memory. A
 // place belongs to the work and not to who waits for it: someone who goes away
-// frees a worker only when its hash is done.
+// frees a worker only when its hash is done. What waits is bounded, see Lane;
+// whoever finds no place is told at once when to come back.
 type Hasher struct {
-	params argon2id.Params
-	decoy  string
-	queue  chan *job
-	quit   chan struct{}
-	close  sync.Once
-	done   sync.WaitGroup
-	runs   atomic.Int64
+	params  argon2id.Params
+	decoy   string
+	workers int
+	clock   clock.Clock // for how long hashes take
+	quit    chan struct{}
+	close   sync.Once
+	done    sync.WaitGroup
+	runs    atomic.Int64
+
+	mu      sync.Mutex
+	wake    *sync.Cond // something waits, or the end has come
+	waiting queue
+	closed  bool
+	pace    time.Duration // what a hash takes of late, waiting for processors included
 }
 
 // NewHasher starts workers, max(1, processors-1) of them if workers is 0, behind a
@@ -61,9 +67,12 @@ func NewHasherCost(workers, queue int, cost Cost) *Hasher {
 			Memory: cost.MemoryKiB, Iterations: cost.Iterations, Parallelism: cost.Parallelism,
 			SaltLength: 16, KeyLength: 32,
 		},
-		queue: make(chan *job, queue),
-		quit:  make(chan struct{}),
+		workers: workers,
+		clock:   clock.NewSystem(),
+		quit:    make(chan struct{}),
+		waiting: newQueue(queue),
 	}
+	h.wake = sync.NewCond(&h.mu)
 	var random [48]byte
 	_, _ = rand.Read(random[:]) // never fails
 	h.decoy = formatPHC(&h.params, random[:16], random[16:])
@@ -76,19 +85,18 @@ func NewHasherCost(workers, queue int, cost Cost) *Hasher {
 // Close drops what waits, lets the hashes under way finish and ends the workers.
 // Calling it twice is fine.
 func (h *Hasher) Close() {
-	h.close.Do(func() { close(h.quit) })
+	h.close.Do(func() {
+		close(h.quit)
+		h.mu.Lock()
+		h.closed = true
+		h.mu.Unlock()
+		h.wake.Broadcast()
+	})
 	h.done.Wait()
 }
 
 // Runs returns how many hashes have been begun.
 func (h *Hasher) Runs() int64 { return h.runs.Load() }
-
-// A Lane says for whom a hash is made: those who are known go first, and no
-// network may fill the queue.
-type Lane struct {
-	Familiar bool       // the account was in use from there before, or the caller holds a session
-	Network  netip.Addr // see network; the zero address counts nowhere
-}
 
 // Hash returns the PHC string of a password. Errors are those of Verify.
 func (h *Hasher) Hash(ctx context.Context, lane Lane, password api.Secret) (api.Secret, error) {
@@ -132,43 +140,23 @@ func (h *Hasher) Verify(ctx context.Context, lane Lane, password, phc api.Secret
 	return match && !phc.IsZero(), nil
 }
 
-// job is a piece of work and who owns it now.
-type job struct {
-	run      func()
-	taken    atomic.Bool // by a worker that runs it, or by the waiter that gave up
-	finished chan struct{}
-}
-
-// take reports whether the caller is the one who decides what becomes of j.
-func (j *job) take() bool { return j.taken.CompareAndSwap(false, true) }
-
 // do has a worker run the function and waits for it. Once begun, it is waited
 // for even if the context ends: the outcome counts. An error means that it never
 // began.
-func (h *Hasher) do(ctx context.Context, _ Lane, run func()) error {
-	j := &job{run: run, finished: make(chan struct{})}
-	if err := ctx.Err(); err != nil {
-		return overloaded().Because(err)
-	}
-	select {
-	case <-h.quit:
-		return shuttingDown()
-	default:
-	}
-	select {
-	case h.queue <- j:
-	default:
-		return overloaded()
+func (h *Hasher) do(ctx context.Context, lane Lane, run func()) error {
+	j := &job{lane: lane, run: run, finished: make(chan struct{})}
+	if err := h.enqueue(ctx, j); err != nil {
+		return err
 	}
 	select {
 	case <-j.finished:
 		return nil
 	case <-ctx.Done():
-		if j.take() {
-			return overloaded().Because(ctx.Err())
+		if h.withdraw(j) {
+			return h.overloaded().Because(ctx.Err())
 		}
 	case <-h.quit:
-		if j.take() {
+		if h.withdraw(j) {
 			return shuttingDown()
 		}
 	}
@@ -176,24 +164,73 @@ func (h *Hasher) do(ctx context.Context, _ Lane, run func()) error {
 	return nil
 }
 
+// enqueue gives a job its place, or says at once why there is none.
+func (h *Hasher) enqueue(ctx context.Context, j *job) error {
+	if err := ctx.Err(); err != nil {
+		return h.overloaded().Because(err)
+	}
+	h.mu.Lock()
+	closed, placed := h.closed, false
+	if !closed {
+		placed = h.waiting.push(j)
+	}
+	h.mu.Unlock()
+	switch {
+	case closed:
+		return shuttingDown()
+	case !placed:
+		return h.overloaded()
+	}
+	h.wake.Signal()
+	return nil
+}
+
+// withdraw gives a place back and reports whether the job still held one: no
+// worker had begun it, and none will.
+func (h *Hasher) withdraw(j *job) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.waiting.remove(j)
+}
+
 func (h *Hasher) work() {
-	for {
-		select {
-		case <-h.quit:
-			return
-		case j := <-h.queue:
-			if j.take() {
-				h.runs.Add(1)
-				j.run()
-				close(j.finished)
-			}
-		}
+	for j := h.next(); j != nil; j = h.next() {
+		begun := h.clock.Now()
+		j.run()
+		h.took(h.clock.Now().Sub(begun))
+		close(j.finished)
 	}
 }
 
-func overloaded() *api.Error {
+// next waits for a job and begins it; nil ends the worker.
+func (h *Hasher) next() *job {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for !h.closed {
+		if j := h.waiting.pop(); j != nil {
+			h.runs.Add(1)
+			return j
+		}
+		h.wake.Wait()
+	}
+	return nil
+}
+
+// took takes the duration of a hash into their moving average.
+func (h *Hasher) took(d time.Duration) {
+	const longest = 10 * time.Second // more is a step of the clock
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pace += (min(d, longest) - h.pace) / 8
+}
+
+// overloaded says to come back when what waits now will be worked off.
+func (h *Hasher) overloaded() *api.Error {
+	h.mu.Lock()
+	ahead := h.pace * time.Duration(h.waiting.len()) / time.Duration(h.workers)
+	h.mu.Unlock()
 	e := api.Errorf(api.Overloaded, "too many log-ins wait to be checked; repeat after retryAfterSeconds")
-	e.Data.RetryAfterSeconds = busySeconds
+	e.Data.RetryAfterSeconds = max(1, int64((ahead+time.Second-1)/time.Second))
 	return e
 }
 

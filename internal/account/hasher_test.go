@@ -151,13 +151,13 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 3 { // one runs, two wait
 			wg.Go(func() {
-				if err := h.do(t.Context(), Lane{}, func() { <-release }); err != nil {
+				if err := h.do(t.Context(), Lane{Familiar: true}, func() { <-release }); err != nil {
 					t.Error(err)
 				}
 			})
 			synctest.Wait()
 		}
-		_, err := h.Hash(t.Context(), Lane{}, api.NewSecret("x"))
+		_, err := h.Hash(t.Context(), Lane{Familiar: true}, api.NewSecret("x"))
 		if e := api.FromError(err); e.Code != api.Overloaded || e.Data.RetryAfterSeconds < 1 {
 			t.Errorf("a fourth gets %v after %d s, want %d with a time to come back", err, e.Data.RetryAfterSeconds, api.Overloaded)
 		}

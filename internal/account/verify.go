@@ -36,7 +36,7 @@ func (d *Directory) Verify(ctx context.Context, realm, username string, password
 		return nil, LoginFailed()
 	}
 	settle = attempt.pass
-	return a, nil
+	return d.upgrade(ctx, from, a, password), nil
 }
 
 // claimed is whom a log-in names: the key his failures count under, and his
