@@ -18,17 +18,17 @@ type accounts struct{ Deps }
 func (a *accounts) table() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Protected(dispatch.Spec{
-			Name: "createAccount", APIs: admin(), Allow: dispatch.Holders(account.AccountsWrite),
+			Name: "createAccount", APIs: admin(), Work: dispatch.Writing, Allow: dispatch.Holders(account.AccountsWrite),
 			Doc:    "Creates an account. Nobody gives it a role whose permissions he does not hold himself.",
 			Errors: []api.Code{api.AlreadyExists, api.PasswordPolicy, api.RealmUnavailable},
 		}, a.create),
 		dispatch.Protected(dispatch.Spec{
-			Name: "listAccounts", APIs: admin(), KeepsIdle: false, Allow: dispatch.Holders(account.AccountsRead),
+			Name: "listAccounts", APIs: admin(), Work: dispatch.Listing, KeepsIdle: false, Allow: dispatch.Holders(account.AccountsRead),
 			Doc:    "Lists the accounts of a realm by name.",
 			Errors: []api.Code{api.RealmUnavailable},
 		}, a.list),
 		dispatch.Protected(dispatch.Spec{
-			Name: "changePassword", APIs: both(), Allow: dispatch.Callers().SessionsOnly().Others(account.AccountsWrite),
+			Name: "changePassword", APIs: both(), Work: dispatch.Writing, Allow: dispatch.Callers().SessionsOnly().Others(account.AccountsWrite),
 			Doc: "Replaces a password, which ends the account's other temporary sessions. One's own takes the current one; " +
 				"holders of sessiond.accounts.write set that of others.",
 			Errors: []api.Code{api.LoginFailed, api.LoginThrottled, api.PasswordPolicy, api.NotFound},

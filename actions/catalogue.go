@@ -12,11 +12,11 @@ type catalogue struct{ actions []dispatch.Description }
 func (k *catalogue) table() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Public(dispatch.Spec{
-			Name: "listActions", APIs: both(), Allow: dispatch.Anyone(), InMemory: true,
+			Name: "listActions", APIs: both(), Work: dispatch.Listing, Allow: dispatch.Anyone(),
 			Doc: "Lists the catalogue: each action with what it does, who may call it, and JSON Schemas of its params and its result.",
 		}, k.list),
 		dispatch.Public(dispatch.Spec{
-			Name: "listRealms", APIs: both(), Allow: dispatch.Anyone(), InMemory: true,
+			Name: "listRealms", APIs: both(), Allow: dispatch.Anyone(), Work: dispatch.Quick,
 			Doc: "Lists the realms, by name and type.",
 		}, k.realms),
 	}

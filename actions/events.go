@@ -18,7 +18,7 @@ type events struct{ Deps }
 func (e *events) table() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Protected(dispatch.Spec{
-			Name: "listEvents", APIs: admin(), Allow: dispatch.Holders(account.EventsRead),
+			Name: "listEvents", APIs: admin(), Work: dispatch.Listing, Allow: dispatch.Holders(account.EventsRead),
 			Doc: "Lists the log of changes, the newest first, as far as the filters fit. A page may hold fewer events than limit, or none, and still have a cursor.",
 		}, e.list),
 	}

@@ -18,16 +18,16 @@ import (
 func (s *sessions) views() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Protected(dispatch.Spec{
-			Name: "describeSessions", APIs: both(), KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
+			Name: "describeSessions", APIs: both(), Work: dispatch.Listing, KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
 			Doc: "Shows sessions in full: those that are selected, or the living ones of the caller's account, or of all for holders of sessiond.sessions.read. " +
 				"What is unknown or out of reach is left out. By its handle an ended session is shown too, as long as it is kept.",
 		}, s.describe),
 		dispatch.Protected(dispatch.Spec{
-			Name: "listSessions", APIs: both(), KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
+			Name: "listSessions", APIs: both(), Work: dispatch.Listing, KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
 			Doc: "Lists sessions as describeSessions does, a few members each.",
 		}, s.list),
 		dispatch.Protected(dispatch.Spec{
-			Name: "getSessionInfo", APIs: both(), KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
+			Name: "getSessionInfo", APIs: both(), Work: dispatch.Reading, KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
 			Doc:    "Shows one session in full, the caller's own unless another one is named, and leaves its idle time as it is.",
 			Errors: []api.Code{api.NotFound},
 		}, s.info),

@@ -21,7 +21,7 @@ type sessions struct{ Deps }
 func (s *sessions) login() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Optional(dispatch.Spec{
-			Name: "createSession", APIs: both(), AnyToken: true, Allow: dispatch.Anyone(),
+			Name: "createSession", APIs: both(), Work: dispatch.Writing, AnyToken: true, Allow: dispatch.Anyone(),
 			Doc: "Logs an account in and returns a new session with its authToken, which is shown this once. " +
 				"With permanentSession the authToken is an API key. In a trusted realm, holders of sessiond.sessions.issue name the user and no password is asked for.",
 			Errors: []api.Code{
@@ -30,12 +30,12 @@ func (s *sessions) login() []dispatch.Action {
 			},
 		}, s.create),
 		dispatch.Protected(dispatch.Spec{
-			Name: "alterSession", APIs: both(), Allow: dispatch.Callers().Others(account.SessionsWrite),
+			Name: "alterSession", APIs: both(), Work: dispatch.Writing, Allow: dispatch.Callers().Others(account.SessionsWrite),
 			Doc:    "Changes settings of a session, within the caps of services.json. What is not named stays as it is.",
 			Errors: []api.Code{api.NotFound, api.Conflict},
 		}, s.alter),
 		dispatch.Optional(dispatch.Spec{
-			Name: "pingSession", APIs: both(), Allow: dispatch.Anyone(), InMemory: true,
+			Name: "pingSession", APIs: both(), Allow: dispatch.Anyone(), Work: dispatch.Quick,
 			Doc: "Without an authToken tells that the server answers; with one also resets the session's idle time.",
 		}, s.ping),
 	}

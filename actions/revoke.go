@@ -20,14 +20,14 @@ import (
 func (s *sessions) ends() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Optional(dispatch.Spec{
-			Name: "deleteSession", Aliases: []string{"logout"}, APIs: both(), AnyToken: true,
+			Name: "deleteSession", Aliases: []string{"logout"}, APIs: both(), Work: dispatch.Ending, AnyToken: true,
 			Allow: dispatch.Anyone().Others(account.SessionsRevoke),
 			Doc: "Ends a session: the caller's own unless another one is named. To show a session's token is right enough to end it. " +
 				"Ending what has ended already succeeds, with alreadyEnded.",
 			Errors: []api.Code{api.NotFound},
 		}, s.delete),
 		dispatch.Protected(dispatch.Spec{
-			Name: "revokeSessions", APIs: both(), Allow: dispatch.Callers().Others(account.SessionsRevoke),
+			Name: "revokeSessions", APIs: both(), Work: dispatch.Ending, Allow: dispatch.Callers().Others(account.SessionsRevoke),
 			Doc: "Ends sessions by their handles, with a result each, or all of some accounts. API keys among the sessions of accounts are spared unless includePermanent; " +
 				"a handle names exactly what it means, and its API key is spared only by includePermanent: false.",
 			Errors: []api.Code{api.NotFound, api.Conflict},

@@ -15,7 +15,7 @@ import (
 func (s *sessions) validation() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Protected(dispatch.Spec{
-			Name: "validate", APIs: both(), KeepsIdle: true, InMemory: true, Uncounted: true,
+			Name: "validate", APIs: both(), KeepsIdle: true, Work: dispatch.Quick, Uncounted: true,
 			Allow: dispatch.Callers().Others(account.SessionsValidate),
 			Doc: "Decides whether a token is good, and says whose it is: the caller's own, tokenId, or each of tokenIds. " +
 				"It resets the idle time of the session that it is about, unless refresh is false. Of what is dead nothing is told but that.",

@@ -21,8 +21,8 @@ type Spec struct {
 	Allow   Rule
 	Errors  []api.Code // its own, beside those that any request may meet
 
+	Work      Work // what it keeps busy, and so how it fares under load
 	KeepsIdle bool // the use does not count against the caller's idle time
-	InMemory  bool // answered from memory at once: no time limit is set up
 	AnyToken  bool // a dead token is the handler's affair, see Call.DeadToken
 	Uncounted bool // a success leaves no line in the log
 }

@@ -20,6 +20,7 @@ type Description struct {
 	ParamsSchema wire.Raw   `json:"params" doc:"JSON Schema of params."`
 	ResultSchema wire.Raw   `json:"result" doc:"JSON Schema of result."`
 
+	Work   Work         `json:"-"`
 	Params []wire.Field `json:"-"`
 	Result []wire.Field `json:"-"`
 }
@@ -35,7 +36,7 @@ func Describe(table []Action) []Description {
 		all = append(all, Description{
 			Name: a.Name, Aliases: slices.Clone(a.Aliases), APIs: append(slices.Clone(a.APIs), api.Hub), Description: a.Doc,
 			WhoMayCall: a.Allow.String(), ResetsIdle: !a.KeepsIdle, ErrorCodes: slices.Clone(a.Errors),
-			ParamsSchema: a.params.Schema(), ResultSchema: a.result.Schema(), Params: a.params.Fields(), Result: a.result.Fields(),
+			ParamsSchema: a.params.Schema(), ResultSchema: a.result.Schema(), Work: a.Work, Params: a.params.Fields(), Result: a.result.Fields(),
 		})
 	}
 	return all

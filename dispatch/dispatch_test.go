@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -149,7 +150,7 @@ func TestABatchHasOneTimeLimit(t *testing.T) {
 	}
 }
 
-func serving(t *testing.T, log *bytes.Buffer, table ...dispatch.Action) *dispatch.Dispatcher {
+func serving(t testing.TB, log io.Writer, table ...dispatch.Action) *dispatch.Dispatcher {
 	t.Helper()
 	now := clock.NewFake(time.Date(2026, 3, 2, 8, 15, 0, 0, time.UTC))
 	cfg := config.Default()

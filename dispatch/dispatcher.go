@@ -36,6 +36,7 @@ type Dispatcher struct {
 	table   []Action
 	byName  map[string]*Action // by name, and by lower-case name
 	apis    map[string]string  // lower case → name
+	gates   gates
 	calls   sync.Pool
 	counted atomic.Uint64
 }
@@ -43,7 +44,7 @@ type Dispatcher struct {
 // New returns a dispatcher over a table, or every fault of the table.
 func New(d Deps, table []Action) (*Dispatcher, error) {
 	dispatcher := &Dispatcher{
-		deps: d, table: table, byName: map[string]*Action{},
+		deps: d, table: table, byName: map[string]*Action{}, gates: newGates(),
 		apis: map[string]string{api.Admin: api.Admin, api.Session: api.Session, api.Hub: api.Hub},
 	}
 	var faults []error

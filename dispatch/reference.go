@@ -86,7 +86,7 @@ func (d *Description) page(b *bytes.Buffer) {
 	if d.ResetsIdle {
 		resets = "yes"
 	}
-	fmt.Fprintf(b, "- Resets the idle time of the caller's session: %s\n", resets)
+	fmt.Fprintf(b, "- Resets the idle time of the caller's session: %s\n- Under load: %s\n", resets, d.Work)
 	if len(d.ErrorCodes) > 0 {
 		var codes []string
 		for _, c := range d.ErrorCodes {

@@ -38,7 +38,7 @@ func described() []Description {
 		}, func(context.Context, *Call, *session.Caller, fetchParams) (fetchResult, error) {
 			return fetchResult{}, nil
 		}),
-		Public(Spec{Name: "ping", APIs: []string{api.Session}, Doc: "Pings.", Allow: Anyone()},
+		Public(Spec{Name: "ping", APIs: []string{api.Session}, Work: Quick, Doc: "Pings.", Allow: Anyone()},
 			func(context.Context, *Call, struct{}) (struct{}, error) { return struct{}{}, nil }),
 	})
 }
@@ -50,6 +50,7 @@ Fetches it.
 - Apis: ¬admin¬, ¬hub¬
 - Who may call it: holders of sessiond.events.read, with a session and not an API key
 - Resets the idle time of the caller's session: yes
+- Under load: waits its turn among the listings, or is refused with 21901
 - Errors of its own: 21401 notFound
 
 Params:
@@ -77,6 +78,7 @@ Pings.
 - Apis: ¬session¬, ¬hub¬
 - Who may call it: anybody
 - Resets the idle time of the caller's session: yes
+- Under load: is answered at once
 
 Params: none.
 

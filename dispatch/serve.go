@@ -107,15 +107,7 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 	c.Config, c.Settings, c.Address, c.UserAgent, c.Now = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent, begun.Unix()
 
 	err := d.serve(ctx, c, r, item)
-	if err == nil && len(c.result) > maxAnswer {
-		err = api.Errorf(api.TooLarge, "the answer would be larger than %d MiB: ask for less", maxAnswer>>20)
-	}
 	failure := Classify(err)
-	if failure == nil && c.options != nil {
-		if c.result, err = wire.Reshape(nil, c.result, *c.options, c.action.result); err != nil {
-			failure = api.FromError(err)
-		}
-	}
 	dst = d.appendAnswer(dst, c, item, failure)
 	d.log(c, failure, err, begun)
 	return dst, failure
@@ -160,12 +152,25 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 	if c.who != nil && !a.KeepsIdle {
 		d.deps.Sessions.TouchAt(c.Now, c.who.Handle)
 	}
-	if !a.InMemory {
+	if a.Work != Quick {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.Config.RequestTimeout.Duration())
 		defer cancel()
+		gate := &d.gates[a.Work]
+		if err := gate.enter(ctx); err != nil {
+			return err
+		}
+		defer gate.leave()
 	}
-	c.result, err = a.run(ctx, &c.Call, c.who, e.Params, c.result[:0])
+	if c.result, err = a.run(ctx, &c.Call, c.who, e.Params, c.result[:0]); err != nil {
+		return err
+	}
+	if len(c.result) > maxAnswer {
+		return api.Errorf(api.TooLarge, "the answer would be larger than %d MiB: ask for less", maxAnswer>>20)
+	}
+	if c.options != nil {
+		c.result, err = wire.Reshape(nil, c.result, *c.options, a.result)
+	}
 	return err
 }
 
@@ -269,7 +274,7 @@ func classify(err error) *api.Error {
 	case errors.Is(err, store.ErrFull):
 		return api.Errorf(api.StorageFull, "the storage is full: nothing was written").Because(err)
 	case errors.Is(err, store.ErrBusy):
-		return api.Errorf(api.Overloaded, "too many changes wait to be written: nothing was changed, try again").Because(err)
+		return overloaded("too many changes wait to be written: nothing was changed, repeat after retryAfterSeconds").Because(err)
 	case errors.Is(err, store.ErrStopped):
 		return api.Errorf(api.StorageFailed, "the storage takes no changes any more: nothing was written, the operator must act").Because(err)
 	case errors.Is(err, store.ErrUnknown):
