@@ -7,7 +7,9 @@ import (
 )
 
 // catalogue are the handlers of what tells about the server itself.
-type catalogue struct{ actions []dispatch.Description }
+type catalogue struct {
+	actions func() (dispatch.Catalogue, error)
+}
 
 func (k *catalogue) table() []dispatch.Action {
 	return []dispatch.Action{
@@ -22,12 +24,8 @@ func (k *catalogue) table() []dispatch.Action {
 	}
 }
 
-type listActionsResult struct {
-	Actions []dispatch.Description `json:"actions" doc:"The actions, in the order of the reference."`
-}
-
-func (k *catalogue) list(context.Context, *dispatch.Call, empty) (listActionsResult, error) {
-	return listActionsResult{Actions: k.actions}, nil
+func (k *catalogue) list(context.Context, *dispatch.Call, empty) (dispatch.Catalogue, error) {
+	return k.actions()
 }
 
 type listRealmsResult struct {

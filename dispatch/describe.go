@@ -7,6 +7,25 @@ import (
 	"sessiond/internal/wire"
 )
 
+// Catalogue is a table of actions as listActions answers it. It is written once:
+// anybody may ask for it, and to write it takes milliseconds.
+type Catalogue struct {
+	Actions []Description `json:"actions" doc:"The actions, in the order of the reference."`
+
+	text []byte
+}
+
+// NewCatalogue returns the catalogue of actions. An error means that they cannot
+// be written as JSON.
+func NewCatalogue(actions []Description) (Catalogue, error) {
+	type unwritten Catalogue
+	text, err := wire.Marshal(&unwritten{Actions: actions})
+	return Catalogue{actions, text}, err
+}
+
+// AppendJSON implements wire.Appender.
+func (c Catalogue) AppendJSON(dst []byte) []byte { return append(dst, c.text...) }
+
 // Description is an action as listActions answers it, and as the reference is
 // made of.
 type Description struct {

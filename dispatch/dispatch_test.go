@@ -101,6 +101,9 @@ func TestHandlersFailSafely(t *testing.T) {
 			if got, want := a.RetryAfterSeconds > 0, test.status == 503 && test.code != api.OutcomeUnknown; got != want {
 				t.Errorf("Retry-After %d", a.RetryAfterSeconds)
 			}
+			if name == "busy" && !bytes.Contains(a.Body, []byte(`"errorData":{"retryAfterSeconds":1}`)) {
+				t.Errorf("nothing in the body says when to come back: %s", a.Body)
+			}
 			if bytes.Contains(a.Body, []byte(secret)) {
 				t.Errorf("the answer tells what only the log may know: %s", a.Body)
 			}
