@@ -35,7 +35,7 @@ func TestAdmission(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRoom(t)
 				for range many {
-					r.send("block", tt.work)
+					r.send("hold", tt.work)
 				}
 				synctest.Wait()
 				refused := max(0, many-tt.runs-tt.waits)
@@ -56,7 +56,7 @@ func TestAdmission(t *testing.T) {
 						}
 					}
 				}
-				close(r.open)
+				close(r.next)
 				for range many - refused {
 					if a := <-r.answers; a.Status != 200 {
 						t.Fatalf("who was let in, or waited, gets %s", a.Body)
@@ -76,10 +76,9 @@ func TestAdmissionKeepsTheOrderOfArrival(t *testing.T) {
 			r.sendNamed("pass", dispatch.Listing, fmt.Sprintf("%02d", i))
 			synctest.Wait()
 		}
-		r.open <- struct{}{} // one place is free, through which all go
+		r.next <- struct{}{} // one place is free, through which all go
 		synctest.Wait()
-		close(r.open)
-		r.drain()
+		r.release(r.places - 1)
 		var want strings.Builder
 		for i := range 64 {
 			fmt.Fprintf(&want, "%02d ", i)
@@ -101,15 +100,13 @@ func TestAdmissionGivesPlacesBack(t *testing.T) {
 		{"refused", func(r *room) { r.want("fail", api.NotFound) }},
 		{"bad params", func(r *room) { r.wantBody(`{"api":"admin","action":"pass0","params":{"x":1}}`, api.UnknownParam) }},
 		{"panic", func(r *room) { r.want("panic", api.Internal) }},
-		{"out of time", func(r *room) {
-			r.want("block", api.Overloaded) // the second of its time limit passes
-		}},
+		{"out of time", func(r *room) { r.want("block", api.Overloaded) }},
 		{"out of time in the line", func(r *room) {
 			r.fill()
 			for range 64 {
-				r.send("pass", dispatch.Listing)
+				r.want("pass", api.Overloaded)
 			}
-			r.drain() // those inside and those in the line give up after their second
+			r.release(r.places)
 		}},
 		{"gone from the line", func(r *room) {
 			r.fill()
@@ -123,8 +120,8 @@ func TestAdmissionGivesPlacesBack(t *testing.T) {
 			if n := len(r.answers); n != 64 {
 				r.t.Errorf("%d of 64 have left the line", n)
 			}
-			close(r.open)
-			r.drain()
+			r.pending += 64
+			r.release(r.places)
 		}},
 		{"a batch", func(r *room) {
 			one := `{"api":"admin","action":"pass0"}`
@@ -139,9 +136,6 @@ func TestAdmissionGivesPlacesBack(t *testing.T) {
 				r := newRoom(t)
 				for range 3 * r.places {
 					tt.work(r)
-					if r.opened() {
-						r = newRoom(t)
-					}
 				}
 				r.fill() // finds all its places
 				for range 64 {
@@ -151,8 +145,7 @@ func TestAdmissionGivesPlacesBack(t *testing.T) {
 				if n := len(r.answers); n != 0 {
 					t.Errorf("%d of 64 find no room to wait: %s", n, (<-r.answers).Body)
 				}
-				close(r.open)
-				r.drain()
+				r.release(r.places)
 			})
 		})
 	}
@@ -168,19 +161,32 @@ func TestWaitingCountsAgainstTheTimeLimit(t *testing.T) {
 		if took := time.Since(begun); took != time.Second {
 			t.Errorf("given up after %v, want the time limit of 1s", took)
 		}
-		close(r.open)
-		r.drain()
+		r.release(r.places)
 	})
 }
 
-// BenchmarkAdmission shows what the bounds cost: a request without one beside
-// those that have one.
+// What is quick is spared the cost of a time limit; nothing else does without.
+func TestOnlyQuickWorkHasNoTimeLimit(t *testing.T) {
+	r := newRoom(t)
+	for work := dispatch.Listing; work <= dispatch.Quick; work++ {
+		limited := bytes.Contains(r.ask("timed", work).Body, []byte(`"errorCode":0`))
+		if limited == (work == dispatch.Quick) {
+			t.Errorf("%d has a time limit: %v", work, limited)
+		}
+	}
+}
+
+// BenchmarkAdmission shows what admission costs: nothing what is quick; the others
+// pay for their time limit, and Writing and Listing beside Reading for their place.
 func BenchmarkAdmission(b *testing.B) {
 	r := newRoom(b)
-	for _, work := range []dispatch.Work{dispatch.Quick, dispatch.Reading, dispatch.Writing, dispatch.Listing} {
-		b.Run(fmt.Sprint(uint8(work)), func(b *testing.B) {
+	for _, bb := range []struct {
+		name string
+		work dispatch.Work
+	}{{"Quick", dispatch.Quick}, {"Reading", dispatch.Reading}, {"Writing", dispatch.Writing}, {"Listing", dispatch.Listing}} {
+		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
-			request, dst := r.request("pass", work), make([]byte, 0, 1024)
+			request, dst := r.request("pass", bb.work), make([]byte, 0, 1024)
 			for b.Loop() {
 				r.d.Serve(b.Context(), request, dst[:0])
 			}
@@ -189,12 +195,13 @@ func BenchmarkAdmission(b *testing.B) {
 }
 
 // room is a dispatcher with actions of each class: pass, fail and panic do so,
-// block stays until it is opened or its time is over.
+// timed fails unless it has a time limit, block stays until that is over, hold until
+// it may go, whatever the time.
 type room struct {
 	t       testing.TB
 	d       *dispatch.Dispatcher
 	places  int
-	open    chan struct{}
+	next    chan struct{} // lets one go that holds a place
 	inside  atomic.Int64
 	pending int
 	answers chan api.Answer
@@ -202,14 +209,29 @@ type room struct {
 }
 
 func newRoom(t testing.TB) *room {
-	r := &room{t: t, places: max(1, runtime.GOMAXPROCS(0)-1), open: make(chan struct{}), answers: make(chan api.Answer, 4096)}
+	r := &room{t: t, places: max(1, runtime.GOMAXPROCS(0)-1), next: make(chan struct{}), answers: make(chan api.Answer, 4096)}
 	var table []dispatch.Action
 	for work := dispatch.Listing; work <= dispatch.Quick; work++ {
 		for name, do := range map[string]func(context.Context) error{
 			"pass":  func(context.Context) error { return nil },
 			"fail":  func(context.Context) error { return api.Errorf(api.NotFound, "not here") },
 			"panic": func(context.Context) error { panic("on purpose") },
-			"block": r.block,
+			"timed": func(ctx context.Context) error {
+				if _, limited := ctx.Deadline(); !limited {
+					return api.Errorf(api.NotFound, "no time limit")
+				}
+				return nil
+			},
+			"block": func(ctx context.Context) error {
+				<-ctx.Done()
+				return ctx.Err()
+			},
+			"hold": func(context.Context) error {
+				r.inside.Add(1)
+				defer r.inside.Add(-1)
+				<-r.next
+				return nil
+			},
 		} {
 			table = append(table, dispatch.Public(dispatch.Spec{
 				Name: fmt.Sprint(name, uint8(work)), APIs: []string{api.Admin}, Work: work, Doc: "Does it.", Allow: dispatch.Anyone(),
@@ -223,26 +245,6 @@ func newRoom(t testing.TB) *room {
 	}
 	r.d = serving(t, io.Discard, table...)
 	return r
-}
-
-func (r *room) block(ctx context.Context) error {
-	r.inside.Add(1)
-	defer r.inside.Add(-1)
-	select {
-	case <-r.open:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (r *room) opened() bool {
-	select {
-	case <-r.open:
-		return true
-	default:
-		return false
-	}
 }
 
 func (r *room) request(name string, work dispatch.Work) *api.Request {
@@ -263,7 +265,7 @@ func (r *room) sendNamed(name string, work dispatch.Work, agent string) {
 func (r *room) fill() {
 	r.t.Helper()
 	for range r.places {
-		r.send("block", dispatch.Listing)
+		r.send("hold", dispatch.Listing)
 	}
 	synctest.Wait()
 	if n := r.inside.Load(); n != int64(r.places) {
@@ -271,8 +273,12 @@ func (r *room) fill() {
 	}
 }
 
-// drain waits until every request is answered.
-func (r *room) drain() {
+// release lets so many go that hold places, and waits until every request is
+// answered.
+func (r *room) release(n int) {
+	for range n {
+		r.next <- struct{}{}
+	}
 	for ; r.pending > 0; r.pending-- {
 		<-r.answers
 	}

@@ -8,7 +8,8 @@
 // ratios may.
 //
 // It runs as TestBench under the build tag bench, needs two processors, taskset and
-// wrk, and takes these variables of the environment:
+// wrk, and takes these variables of the environment. TestValidateBesideListings is
+// another run, with fewer rounds and sessions, and has to be named.
 //
 //	BENCH_ROUNDS    rounds of each comparison, 9
 //	BENCH_SESSIONS  sessions in the store, 1,000,000

@@ -43,6 +43,7 @@ type data struct {
 	accounts        int
 	tokens          []string // of sessions of ordinary accounts
 	gateway, issuer string   // tokens
+	auditor         string   // a token
 
 	recordBytes, eventBytes int // of one create
 }
@@ -71,7 +72,7 @@ func fill(t *testing.T, dir string, sessions int, r *report) *data {
 	d := &data{dir: dir, accounts: max(1, sessions/sessionsPerAccount), tokens: make([]string, sessions)}
 	dom := assemble(t, st)
 	defer dom.close()
-	d.gateway, d.issuer = dom.staff(t, "gateway"), dom.staff(t, "issuer")
+	d.gateway, d.issuer, d.auditor = dom.staff(t, "gateway"), dom.staff(t, "issuer"), dom.staff(t, "auditor")
 
 	begun := time.Now()
 	var next, records, bytes, entries atomic.Int64

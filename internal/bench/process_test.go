@@ -116,13 +116,13 @@ func (c *child) anonymous(t *testing.T) int64 {
 	return 0
 }
 
-// builder starts the server that was built.
-type builder struct{ binary, config string }
+// builder starts the server that was built, on its cores.
+type builder struct{ binary, config, cores string }
 
 // build builds the server as make build does.
 func build(t *testing.T) builder {
 	t.Helper()
-	b := builder{filepath.Join(t.TempDir(), "sessiond"), filepath.Join(t.TempDir(), "services.json")}
+	b := builder{filepath.Join(t.TempDir(), "sessiond"), filepath.Join(t.TempDir(), "services.json"), serverCore}
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", b.binary, root)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -138,7 +138,7 @@ func build(t *testing.T) builder {
 // took to be ready.
 func (b builder) serve(t *testing.T, dir string) (*child, time.Duration) {
 	t.Helper()
-	cmd := pinned(t, serverCore, b.binary, "serve", "--config", b.config, "--data", dir)
+	cmd := pinned(t, b.cores, b.binary, "serve", "--config", b.config, "--data", dir)
 	cmd.Env = append(os.Environ(), "SESSIOND_ADMIN_PASSWORD="+"correct horse battery staple")
 	begun := time.Now()
 	c := launch(t, cmd)
