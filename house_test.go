@@ -88,6 +88,8 @@ var borrowers = map[string]string{
 var globals = map[string]string{
 	"main.version":                 "set by the linker",
 	"internal/account.granted":     "what each built-in role grants, computed once",
+	"internal/account.known":       "what passwords are made of, computed once",
+	"internal/account.packed":      "the list that is embedded",
 	"internal/api.digit62":         "the inverse of Base62, computed once",
 	"internal/config.shipped":      "the services.json that is embedded",
 	"internal/session.methodNames": "a table",

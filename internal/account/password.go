@@ -16,11 +16,21 @@ const (
 	MaxPassword = 1024 // bytes, as typed and after preparation
 )
 
-// CheckPassword says whether password may become the password of the account
-// called username, and returns its prepared form. The refusal has code
-// PasswordPolicy and states the rule. There are no composition rules (NIST SP
-// 800-63B-4, 3.1.1.2).
+// PasswordPolicy says which passwords an account may have. There are no
+// composition rules (NIST SP 800-63B-4, 3.1.1.2). The zero value is ready to use.
+type PasswordPolicy struct {
+	Words []string // what passwords must not be made of, beside what is built in
+}
+
+// CheckPassword is Check of a policy without words, where the realm is unknown.
 func CheckPassword(username string, password api.Secret) (prepared api.Secret, refusal *api.Error) {
+	return PasswordPolicy{}.Check("", username, password)
+}
+
+// Check says whether password may become the password of the account called
+// username in realm, and returns its prepared form. The refusal has code
+// PasswordPolicy and states the rule; it never quotes the password.
+func (p PasswordPolicy) Check(realm, username string, password api.Secret) (prepared api.Secret, refusal *api.Error) {
 	if len(password.Reveal()) > MaxPassword {
 		return api.Secret{}, api.Errorf(api.PasswordPolicy, "a password has at most %d bytes", MaxPassword)
 	}
@@ -34,7 +44,28 @@ func CheckPassword(username string, password api.Secret) (prepared api.Secret, r
 	if sameName(username, prepared.Reveal()) {
 		return api.Secret{}, api.Errorf(api.PasswordPolicy, "a password is not the user name")
 	}
+	if reason := weakness(prepared.Reveal(), p.words(realm, username)); reason != "" {
+		return api.Secret{}, api.Errorf(api.PasswordPolicy, "%s", reason)
+	}
 	return prepared, nil
+}
+
+// words are those that are expected in a password of this user, the built-in ones
+// aside.
+func (p PasswordPolicy) words(realm, username string) []string {
+	words := make([]string, 0, len(p.Words)+8)
+	for _, word := range p.Words {
+		words = append(words, plain(word))
+	}
+	for _, name := range []string{plain(realm), plain(username)} {
+		words = append(words, name)
+		for part := range strings.FieldsFuncSeq(name, mark) {
+			if utf8.RuneCountInString(part) >= leastPart {
+				words = append(words, part)
+			}
+		}
+	}
+	return words
 }
 
 func sameName(username, password string) bool {
