@@ -1,8 +1,10 @@
 package account
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -14,19 +16,23 @@ import (
 
 func TestTheWaitDoublesFromTheFifthFailure(t *testing.T) {
 	for _, exists := range []bool{true, false} {
+		who := alice
+		if !exists {
+			who = nobody
+		}
 		c := clock.NewFake(morning)
 		th := NewThrottle(c)
 		var waits []int64
 		for range 17 {
-			a, refusal := th.begin("acct/native:alice", exists, netip.Addr{})
+			a, refusal := th.begin(who, netip.Addr{})
 			if refusal != nil {
 				t.Fatalf("exists %t: refused after %v: %v", exists, waits, refusal)
 			}
 			a.fail()
-			_, refusal = th.begin("acct/native:alice", exists, netip.Addr{})
+			_, refusal = th.begin(who, netip.Addr{})
 			if refusal == nil {
 				waits = append(waits, 0)
-				abandon(th, "acct/native:alice", exists)
+				abandon(th, who)
 				continue
 			}
 			if refusal.Code != api.LoginThrottled {
@@ -34,7 +40,7 @@ func TestTheWaitDoublesFromTheFifthFailure(t *testing.T) {
 			}
 			waits = append(waits, refusal.Data.RetryAfterSeconds)
 			c.Advance(time.Duration(refusal.Data.RetryAfterSeconds)*time.Second - 1)
-			if _, refusal := th.begin("acct/native:alice", exists, netip.Addr{}); refusal == nil || refusal.Data.RetryAfterSeconds != 1 {
+			if _, refusal := th.begin(who, netip.Addr{}); refusal == nil || refusal.Data.RetryAfterSeconds != 1 {
 				t.Fatalf("exists %t: a nanosecond too early gets %v", exists, refusal)
 			}
 			c.Advance(1)
@@ -50,9 +56,9 @@ func TestASuccessEndsTheRowOfFailures(t *testing.T) {
 	th := NewThrottle(clock.NewFake(morning))
 	for range 10 {
 		for range freeFailures - 1 {
-			begin(t, th, "acct/native:alice", netip.Addr{}).fail()
+			begin(t, th, alice, netip.Addr{}).fail()
 		}
-		begin(t, th, "acct/native:alice", netip.Addr{}).pass()
+		begin(t, th, alice, netip.Addr{}).pass()
 	}
 	if len(th.accounts) != 0 {
 		t.Errorf("%d counters are kept for nobody", len(th.accounts))
@@ -62,8 +68,8 @@ func TestASuccessEndsTheRowOfFailures(t *testing.T) {
 func TestWhatWasNotCheckedIsNotCounted(t *testing.T) {
 	th := NewThrottle(clock.NewFake(morning))
 	address := netip.MustParseAddr("192.0.2.1")
-	for range 10 * addressBurst {
-		begin(t, th, "acct/native:alice", address).refund()
+	for range 10 * networkBurst {
+		begin(t, th, alice, address).refund()
 	}
 	if len(th.accounts) != 0 {
 		t.Errorf("%d counters are kept for nobody", len(th.accounts))
@@ -75,15 +81,15 @@ func TestOneGuessFollowsAWait(t *testing.T) {
 	c := clock.NewFake(morning)
 	th := NewThrottle(c)
 	for range freeFailures {
-		begin(t, th, "acct/native:alice", netip.Addr{}).fail()
+		begin(t, th, alice, netip.Addr{}).fail()
 	}
 	c.Advance(firstWait)
-	guess := begin(t, th, "acct/native:alice", netip.Addr{})
-	if _, refusal := th.begin("acct/native:alice", true, netip.Addr{}); refusal == nil || refusal.Code != api.Overloaded {
+	guess := begin(t, th, alice, netip.Addr{})
+	if _, refusal := th.begin(alice, netip.Addr{}); refusal == nil || refusal.Code != api.Overloaded {
 		t.Errorf("a second at once gets %v, want %d", refusal, api.Overloaded)
 	}
 	guess.fail()
-	if _, refusal := th.begin("acct/native:alice", true, netip.Addr{}); refusal == nil || refusal.Data.RetryAfterSeconds != 2 {
+	if _, refusal := th.begin(alice, netip.Addr{}); refusal == nil || refusal.Data.RetryAfterSeconds != 2 {
 		t.Errorf("the next gets %+v, want a wait of 2 s", refusal)
 	}
 }
@@ -93,14 +99,14 @@ func TestGuessesUnderWayOutlastASuccess(t *testing.T) {
 	th := NewThrottle(clock.NewFake(morning))
 	var guesses []*attempt
 	for range freeFailures - 1 {
-		guesses = append(guesses, begin(t, th, "acct/native:alice", netip.Addr{}))
+		guesses = append(guesses, begin(t, th, alice, netip.Addr{}))
 	}
-	begin(t, th, "acct/native:alice", netip.Addr{}).pass()
+	begin(t, th, alice, netip.Addr{}).pass()
 	for _, g := range guesses {
 		g.fail()
 	}
-	begin(t, th, "acct/native:alice", netip.Addr{}).fail()
-	if _, refusal := th.begin("acct/native:alice", true, netip.Addr{}); refusal == nil {
+	begin(t, th, alice, netip.Addr{}).fail()
+	if _, refusal := th.begin(alice, netip.Addr{}); refusal == nil {
 		t.Error("a sixth guess is let through")
 	}
 }
@@ -119,11 +125,11 @@ func TestFailuresAreForgotten(t *testing.T) {
 		c := clock.NewFake(morning)
 		th := NewThrottle(c)
 		for range tt.failures {
-			begin(t, th, "acct/native:alice", netip.Addr{}).fail()
+			begin(t, th, alice, netip.Addr{}).fail()
 		}
 		c.Advance(tt.after)
-		begin(t, th, "acct/native:alice", netip.Addr{}).fail()
-		if _, refusal := th.begin("acct/native:alice", true, netip.Addr{}); (refusal != nil) != tt.refused {
+		begin(t, th, alice, netip.Addr{}).fail()
+		if _, refusal := th.begin(alice, netip.Addr{}); (refusal != nil) != tt.refused {
 			t.Errorf("%d failures, one more after %v: %v", tt.failures, tt.after, refusal)
 		}
 	}
@@ -132,14 +138,16 @@ func TestFailuresAreForgotten(t *testing.T) {
 func TestInventedNamesMoveNoAccount(t *testing.T) {
 	th := NewThrottle(clock.NewFake(morning))
 	for range freeFailures - 1 {
-		begin(t, th, "acct/native:alice", netip.Addr{}).fail()
+		begin(t, th, alice, netip.Addr{}).fail()
 	}
-	for i := range 100_000 {
-		if a, refusal := th.begin(fmt.Sprint("acct/native:invented", i), false, netip.Addr{}); refusal == nil {
+	name := []byte("acct/native:invented")
+	for i := range 5_000_000 {
+		to := target{name: string(strconv.AppendInt(name, int64(i), 10))}
+		if a, refusal := th.begin(to, netip.Addr{}); refusal == nil {
 			a.fail()
 		}
 	}
-	if c := th.accounts["acct/native:alice"]; c == nil || *c != (counter{last: morning.UnixNano(), failed: freeFailures - 1}) {
+	if c := th.accounts[tallyKey{account: alice.account}]; c == nil || c.counter != (counter{last: morning.UnixNano(), failed: freeFailures - 1, alike: freeFailures - 1}) {
 		t.Errorf("the counter is now %+v", c)
 	}
 	if len(th.accounts) != 1 {
@@ -151,7 +159,7 @@ func TestManyFailingAccountsAreSwept(t *testing.T) {
 	c := clock.NewFake(morning)
 	th := NewThrottle(c)
 	for i := range 5000 {
-		begin(t, th, fmt.Sprint("acct/native:user", i), netip.Addr{}).fail()
+		begin(t, th, user(i), netip.Addr{}).fail()
 		c.Advance(10 * time.Second)
 	}
 	if n := len(th.accounts); n > 2048 {
@@ -163,13 +171,13 @@ func TestAnAddressHasAnAllowance(t *testing.T) {
 	c := clock.NewFake(morning)
 	th := NewThrottle(c)
 	guess := func(i int, from string) *api.Error {
-		a, refusal := th.begin(fmt.Sprint("acct/native:user", i), true, netip.MustParseAddr(from))
+		a, refusal := th.begin(user(i), netip.MustParseAddr(from))
 		if refusal == nil {
 			a.fail()
 		}
 		return refusal
 	}
-	for i := range addressBurst {
+	for i := range networkBurst {
 		if refusal := guess(i, fmt.Sprintf("2001:db8::%x", i)); refusal != nil {
 			t.Fatalf("guess %d is refused: %v", i, refusal)
 		}
@@ -200,11 +208,204 @@ func TestAnAddressHasAnAllowance(t *testing.T) {
 	}
 }
 
-func TestMappedAddressesAreOne(t *testing.T) {
-	for _, text := range []string{"::ffff:192.0.2.1", "192.0.2.1"} {
-		if got, want := network(netip.MustParseAddr(text)), netip.MustParseAddr("192.0.2.1"); got != want {
-			t.Errorf("network(%s) = %s, want %s", text, got, want)
+// A network's allowance is shared by its addresses, and those of the networks
+// around it by theirs.
+func TestSprayingFromManyAddresses(t *testing.T) {
+	for _, tt := range []struct {
+		why     string
+		address func(i int) netip.Addr
+		guesses int // that are let through, of 10,000 at as many accounts
+	}{
+		{"one /64", func(i int) netip.Addr { return v6(0, uint64(i)) }, networkBurst},
+		{"the /64s of a /56", func(i int) netip.Addr { return v6(uint64(i%256), uint64(i)) }, 4 * networkBurst},
+		{"the /64s of a /48", func(i int) netip.Addr { return v6(uint64(i%65536), 1) }, 16 * networkBurst},
+		{"IPv4", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }, 10_000},
+		{"many /48s", func(i int) netip.Addr { return v6(uint64(i)<<16, 1) }, 10_000},
+	} {
+		c := clock.NewFake(morning)
+		th := NewThrottle(c)
+		spray := func() (through int) {
+			for i := range 10_000 {
+				if a, refusal := th.begin(user(i), tt.address(i)); refusal == nil {
+					a.fail()
+					through++
+				}
+			}
+			return through
 		}
+		if got := spray(); got != tt.guesses {
+			t.Errorf("%s: %d of 10,000 guesses are let through, want %d", tt.why, got, tt.guesses)
+		}
+		if tt.guesses == 10_000 {
+			continue
+		}
+		c.Advance(networkPace)
+		if got, want := spray(), tt.guesses/networkBurst; got != want {
+			t.Errorf("%s: after the pace %d more, want %d", tt.why, got, want)
+		}
+	}
+}
+
+// Whatever strangers do, and their neighbours too, the user gets in from where he
+// has been before; and they gain nothing by that.
+func TestStrangersLockNobodyOutAtHome(t *testing.T) {
+	c := clock.NewFake(morning)
+	th := NewThrottle(c)
+	home := v6(1, 1)
+	stranger := netip.MustParseAddr("192.0.2.1")
+	through := 0
+	for i := range 20_000 {
+		if a, refusal := th.begin(alice, stranger); refusal == nil {
+			a.fail()
+			through++
+		}
+		if a, refusal := th.begin(user(1+i), v6(2+uint64(i%200), uint64(i))); refusal == nil {
+			a.fail() // the neighbours use up the allowance of the /56
+		}
+		a, refusal := th.begin(atHome(alice), home)
+		if refusal != nil {
+			t.Fatalf("after %d guesses the user is refused: %v", through, refusal)
+		}
+		if i%100 == 0 { // now and then he mistypes
+			a.fail()
+			a = begin(t, th, atHome(alice), home)
+		}
+		a.pass()
+		c.Advance(time.Second)
+	}
+	if _, refusal := th.begin(alice, v6(9<<16, 1)); refusal == nil {
+		t.Error("the strangers' counter does not hold")
+	}
+	// 5 at once, 10 while the wait doubles in 1023 s, and then one each 900 s.
+	if want := 15 + (20_000-1023)/900; through > want {
+		t.Errorf("%d guesses are let through, want at most %d", through, want)
+	}
+}
+
+// The familiar network has a counter too, and it is no way around the common one.
+func TestAFamiliarNetworkHasACounter(t *testing.T) {
+	th := NewThrottle(clock.NewFake(morning))
+	home, office := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	for range freeFailures {
+		begin(t, th, atHome(alice), home).fail()
+	}
+	if _, refusal := th.begin(atHome(alice), home); refusal == nil || refusal.Code != api.LoginThrottled {
+		t.Errorf("a sixth guess at home gets %v", refusal)
+	}
+	begin(t, th, atHome(alice), office).pass()
+	begin(t, th, alice, netip.MustParseAddr("192.0.2.3")).pass()
+	if _, refusal := th.begin(atHome(alice), home); refusal == nil {
+		t.Error("a success elsewhere has opened it")
+	}
+}
+
+// A success takes back the failures that one has had oneself just before.
+func TestASuccessClearsNobodyElsesFailures(t *testing.T) {
+	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	for _, tt := range []struct {
+		failures string // 1 from the network of the success, 2 from another
+		want     uint16
+	}{
+		{"", 0},
+		{"1", 0},
+		{"1111", 0},
+		{"2222", 4},
+		{"2211", 2},
+		{"1122", 4},
+		{"1212", 4},
+		{"1221", 3},
+	} {
+		th := NewThrottle(clock.NewFake(morning))
+		for _, from := range tt.failures {
+			begin(t, th, alice, map[rune]netip.Addr{'1': one, '2': other}[from]).fail()
+		}
+		begin(t, th, alice, one).pass()
+		var got uint16
+		if c := th.accounts[tallyKey{account: alice.account}]; c != nil {
+			got = c.failed
+		}
+		if got != tt.want {
+			t.Errorf("after %s %d failures are left, want %d", tt.failures, got, tt.want)
+		}
+	}
+}
+
+// NIST SP 800-63B-4, 3.2.2: no more than 100 failures in a row; then a day.
+func TestAHundredFailuresCostADay(t *testing.T) {
+	for _, who := range []target{alice, nobody, {name: "x", account: user(1).account, policy: policy{after: 1000, wait: time.Minute}}} {
+		c := clock.NewFake(morning)
+		th := NewThrottle(c)
+		fail := func() time.Duration {
+			begin(t, th, who, netip.Addr{}).fail()
+			_, refusal := th.begin(who, netip.Addr{})
+			if refusal == nil {
+				abandon(th, who)
+				return 0
+			}
+			return time.Duration(refusal.Data.RetryAfterSeconds) * time.Second
+		}
+		for i := 1; i < manyFailures; i++ {
+			wait := fail()
+			if wait > longestWait {
+				t.Fatalf("%s: failure %d costs %v", who.name, i, wait)
+			}
+			c.Advance(wait)
+		}
+		for i := range 3 {
+			wait := fail()
+			if wait != manyWait {
+				t.Fatalf("%s: failure %d costs %v, want %v", who.name, manyFailures+i, wait, manyWait)
+			}
+			c.Advance(wait)
+		}
+	}
+}
+
+// Forgetting is no way around a long wait, nor around a generous policy.
+func TestNoWaitEndsByForgetting(t *testing.T) {
+	for _, p := range []policy{{}, {1, 72 * time.Hour}, {3, 25 * time.Hour}, {50, time.Hour}} {
+		c := clock.NewFake(morning)
+		th := NewThrottle(c)
+		who := alice
+		who.policy = p
+		for range p.free() {
+			begin(t, th, who, netip.Addr{}).fail()
+		}
+		c.Advance(max(p.wait, firstWait) - 1)
+		th.sweep(c.Now().UnixNano())
+		if _, refusal := th.begin(who, netip.Addr{}); refusal == nil {
+			t.Errorf("%+v: the wait ends too early", p)
+		}
+		c.Advance(1)
+		begin(t, th, who, netip.Addr{}).fail()
+		if _, refusal := th.begin(who, netip.Addr{}); refusal == nil {
+			t.Errorf("%+v: after the wait the count begins anew", p)
+		}
+	}
+}
+
+// A clock that is put back neither frees anybody nor makes a wait longer than it
+// was at first.
+func TestTheClockGoesBack(t *testing.T) {
+	c := clock.NewFake(morning)
+	th := NewThrottle(c)
+	from := netip.MustParseAddr("192.0.2.1")
+	for _, who := range []target{alice, nobody} {
+		for range freeFailures {
+			begin(t, th, who, netip.Addr{}).fail()
+		}
+	}
+	for i := range networkBurst {
+		begin(t, th, user(1+i), from).fail()
+	}
+	c.Advance(-365 * 24 * time.Hour)
+	for _, who := range []target{alice, nobody} {
+		if _, refusal := th.begin(who, netip.Addr{}); refusal == nil || refusal.Data.RetryAfterSeconds != 1 {
+			t.Errorf("%s: the wait is %+v, want 1 s", who.name, refusal)
+		}
+	}
+	if _, refusal := th.begin(user(1000), from); refusal == nil || refusal.Data.RetryAfterSeconds != 10 {
+		t.Errorf("the network's wait is %+v, want 10 s", refusal)
 	}
 }
 
@@ -224,8 +425,8 @@ func TestBothCountersAnswerAlike(t *testing.T) {
 		}()
 		t.Repeat(map[string]func(*rapid.T){
 			"begin": func(t *rapid.T) {
-				x, refusedX := known.begin("acct/native:alice", true, netip.Addr{})
-				y, refusedY := invented.begin("acct/native:alice", false, netip.Addr{})
+				x, refusedX := known.begin(alice, netip.Addr{})
+				y, refusedY := invented.begin(nobody, netip.Addr{})
 				if (refusedX == nil) != (refusedY == nil) || refusedX != nil && fmt.Sprintf("%+v", *refusedX) != fmt.Sprintf("%+v", *refusedY) {
 					t.Fatalf("an account answers %v, an invented name %v", refusedX, refusedY)
 				}
@@ -266,16 +467,40 @@ func BenchmarkThrottle(b *testing.B) {
 	from := netip.MustParseAddr("192.0.2.1")
 	b.ReportAllocs()
 	for b.Loop() {
-		a, _ := th.begin("acct/native:alice", true, from)
+		a, _ := th.begin(alice, from)
 		a.pass()
 	}
 }
 
 var morning = time.Date(2026, 3, 2, 8, 15, 0, 0, time.UTC)
 
-func begin(t *testing.T, th *Throttle, key string, from netip.Addr) *attempt {
+var (
+	alice  = user(0)
+	nobody = target{name: "acct/native:nobody"}
+)
+
+// user returns one of many accounts.
+func user(i int) target {
+	return target{name: fmt.Sprint("acct/native:user", i), account: api.NewID(morning, [10]byte{byte(i), byte(i >> 8), byte(i >> 16)})}
+}
+
+// atHome returns the target as it is from a familiar network.
+func atHome(to target) target {
+	to.familiar = true
+	return to
+}
+
+// v6 returns an address of the given /64 of 2001:db8::/32.
+func v6(subnet, host uint64) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], 0x20010db8<<32|subnet)
+	binary.BigEndian.PutUint64(b[8:], host)
+	return netip.AddrFrom16(b)
+}
+
+func begin(t *testing.T, th *Throttle, to target, from netip.Addr) *attempt {
 	t.Helper()
-	a, refusal := th.begin(key, true, from)
+	a, refusal := th.begin(to, from)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
@@ -283,10 +508,10 @@ func begin(t *testing.T, th *Throttle, key string, from netip.Addr) *attempt {
 }
 
 // abandon takes back the charge that a question for the wait has cost.
-func abandon(th *Throttle, key string, exists bool) {
-	if exists {
-		th.accounts[key].pending--
+func abandon(th *Throttle, to target) {
+	if !to.account.IsZero() {
+		th.accounts[tallyKey{account: to.account}].pending--
 		return
 	}
-	th.nameCell(key).pending--
+	th.nameCell(&attempt{}, to.name).pending--
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/alexedwards/argon2id"
 
 	"sessiond/internal/api"
+	"sessiond/internal/network"
 	"sessiond/store"
 )
 
@@ -23,7 +24,7 @@ func (d *Directory) upgrade(ctx context.Context, from netip.Addr, a *Account, pa
 	if err != nil {
 		return a
 	}
-	lane := Lane{Familiar: true, Network: network(from)} // he has just shown the password
+	lane := Lane{Familiar: true, Network: network.Of(from)} // he has just shown the password
 	hash, err := d.hasher.Hash(ctx, lane, prepared)
 	if err != nil {
 		return a

@@ -7,26 +7,28 @@ import (
 	"net/netip"
 
 	"sessiond/internal/api"
+	"sessiond/internal/network"
 	"sessiond/store"
 )
 
 // Verify checks a password and returns its account. from may be the zero
 // address. Errors: LoginFailed, the same for every cause; LoginThrottled and
 // Overloaded, both with RetryAfterSeconds; ShuttingDown. Whoever acts on the
-// account makes it a condition (Account.Cond) of what he commits.
+// account makes it a condition (Account.Cond) of what he commits; who creates a
+// session has Remember's changes in the same commit.
 func (d *Directory) Verify(ctx context.Context, realm, username string, password api.Secret, from netip.Addr) (*Account, error) {
-	who, err := d.lookup(ctx, realm, username)
+	who, err := d.lookup(ctx, realm, username, from)
 	if err != nil {
 		return nil, err
 	}
-	attempt, refusal := d.throttle.begin(who.Key, who.exists, from)
+	attempt, refusal := d.throttle.begin(who.target, from)
 	if refusal != nil {
 		d.failed(reasonThrottled, realm, who, from)
 		return nil, refusal
 	}
 	settle := attempt.refund // also where check panics: an attempt under way counts
 	defer func() { settle() }()
-	a, reason, err := d.check(ctx, Lane{Network: network(from)}, who, password)
+	reason, err := d.check(ctx, who, password, network.Of(from))
 	switch {
 	case err != nil:
 		return nil, err
@@ -36,74 +38,82 @@ func (d *Directory) Verify(ctx context.Context, realm, username string, password
 		return nil, LoginFailed()
 	}
 	settle = attempt.pass
-	return d.upgrade(ctx, from, a, password), nil
+	return d.upgrade(ctx, from, who.record, password), nil
 }
 
-// claimed is whom a log-in names: the key his failures count under, and his
-// record if there is one.
+// claimed is whom a log-in names: how his failures count, and his account if
+// there is one.
 type claimed struct {
-	store.Item
-	exists bool
+	target
+
+	record *Account
 }
 
-// lookup gets the record of an account. A text that cannot be a user name is
-// one that does not exist.
-func (d *Directory) lookup(ctx context.Context, realm, username string) (claimed, error) {
+// lookup reads an account and where it logs in from. For a name that does not
+// exist it does the same work. A text that cannot be a user name is one that
+// does not exist.
+func (d *Directory) lookup(ctx context.Context, realm, username string, from netip.Addr) (claimed, error) {
 	canonical, err := Canonical(username)
 	if err != nil {
-		return claimed{Item: store.Item{Key: Key(realm, username)}}, nil //nolint:nilerr // answered like any unknown name
+		return claimed{target: target{name: Key(realm, username)}}, nil //nolint:nilerr // answered like any unknown name
 	}
-	key := Key(realm, canonical)
-	item, err := d.store.Get(ctx, key)
-	if errors.Is(err, store.ErrNotFound) {
-		return claimed{Item: store.Item{Key: key}}, nil
-	}
-	if err != nil {
+	who := claimed{target: target{name: Key(realm, canonical)}}
+	item, err := d.store.Get(ctx, who.name)
+	switch {
+	case err == nil:
+		a, err := Decode(item)
+		if err != nil {
+			return claimed{}, err
+		}
+		who.record, who.account = a, a.ID
+	case !errors.Is(err, store.ErrNotFound):
 		return claimed{}, fmt.Errorf("account: verify: %w", err)
 	}
-	return claimed{Item: item, exists: true}, nil
+	known, err := d.sources(ctx, sourceKey(realm, canonical), who.account)
+	if err != nil {
+		return claimed{}, err
+	}
+	who.familiar = isFamiliar(known, network.Of(from), dayOf(d.clock.Now()))
+	return who, nil
 }
 
-// check does the same work whatever the record says: one hash. It returns why
-// the log-in fails, or "". An error means that nothing was checked.
-func (d *Directory) check(ctx context.Context, lane Lane, who claimed, password api.Secret) (a *Account, reason string, err error) {
-	a = &Account{}
+// check does the same work whether there is an account or none: one hash. It
+// returns why the log-in fails, or "". An error means that nothing was checked.
+func (d *Directory) check(ctx context.Context, who claimed, password api.Secret, home netip.Addr) (reason string, err error) {
+	var phc api.Secret
 	reason = reasonUnknown
-	if who.exists {
-		if a, err = Decode(who.Item); err != nil {
-			return nil, "", err
-		}
-		reason = reasonPassword
+	if who.record != nil {
+		phc, reason = who.record.PasswordHash, reasonPassword
 	}
-	phc := a.PasswordHash
 	prepared, err := prepare(password)
 	if err != nil {
 		phc = api.Secret{} // it is no account's password
 	}
-	match, err := d.hasher.Verify(ctx, lane, prepared, phc)
+	match, err := d.hasher.Verify(ctx, Lane{Familiar: who.familiar, Network: home}, prepared, phc)
 	switch {
 	case err != nil:
-		return nil, "", err
-	case match && a.Disabled:
-		return a, reasonDisabled, nil
+		return "", err
+	case match && who.record.Disabled:
+		return reasonDisabled, nil
 	case match:
-		return a, "", nil
+		return "", nil
 	}
-	return a, reason, nil
+	return reason, nil
 }
 
 func (d *Directory) failed(reason, realm string, who claimed, from netip.Addr) {
-	f := failure{reason: reason, realm: realm, address: from.Unmap().WithZone("")}
-	if who.exists {
-		f.key = who.Key
+	f := failure{reason: reason, realm: realm, address: network.Clean(from)}
+	if who.record != nil {
+		f.key = who.name
 	}
 	d.failures.add(f, 1)
 }
 
 // FlushFailures writes the failed log-ins since the last time as events, summed
-// up by account and address. It is called every few seconds and at the end.
+// up by account and address, and the counters that they have moved. It is called
+// every few seconds and at the end.
 func (d *Directory) FlushFailures(ctx context.Context) error {
-	return d.failures.flush(ctx, d.store, d.clock)
+	return errors.Join(d.failures.flush(ctx, d.store, d.clock), d.throttle.flush(ctx, d.store))
 }
 
 // LoginFailed is the one answer to every log-in that is refused, whatever the cause.
