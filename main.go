@@ -79,7 +79,10 @@ type server struct {
 // assemble loads the live table and puts the server together around it.
 func assemble(ctx context.Context, p parts) (*server, error) {
 	s := &server{accounts: account.New(account.Deps{Store: p.Store, Clock: p.Clock, Hasher: p.Hasher, Rand: p.Random})}
-	var err error
+	err := s.accounts.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s.sessions, err = session.Open(ctx, session.Deps{
 		Store: p.Store, Accounts: s.accounts, Clock: p.Clock, Config: p.Config, Random: p.Random,
 		Failed: func(err error) { p.Log.Error("a committed session cannot be read", logging.Err(err)) },
