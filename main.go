@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,9 +27,11 @@ import (
 	"sessiond/actions"
 	"sessiond/dispatch"
 	"sessiond/internal/account"
+	"sessiond/internal/api"
 	"sessiond/internal/cli"
 	"sessiond/internal/clock"
 	"sessiond/internal/config"
+	"sessiond/internal/event"
 	"sessiond/internal/httpd"
 	"sessiond/internal/logging"
 	"sessiond/internal/session"
@@ -66,6 +70,8 @@ type parts struct {
 	Random io.Reader // nil: crypto/rand
 	Host   actions.Host
 
+	Services actions.Services
+
 	PasswordChanged func(realm, username string)
 }
 
@@ -74,11 +80,12 @@ type server struct {
 	accounts   *account.Directory
 	sessions   *session.Keeper
 	dispatcher *dispatch.Dispatcher
+	apis       *dispatch.Switches
 }
 
 // assemble loads the live table and puts the server together around it.
 func assemble(ctx context.Context, p parts) (*server, error) {
-	s := &server{accounts: account.New(account.Deps{Store: p.Store, Clock: p.Clock, Hasher: p.Hasher, Rand: p.Random})}
+	s := &server{accounts: account.New(account.Deps{Store: p.Store, Clock: p.Clock, Hasher: p.Hasher, Rand: p.Random}), apis: &dispatch.Switches{}}
 	err := s.accounts.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -90,8 +97,9 @@ func assemble(ctx context.Context, p parts) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the sessions: %w", err)
 	}
-	s.dispatcher, err = dispatch.New(dispatch.Deps{Sessions: s.sessions, Config: p.Config, Clock: p.Clock, Log: p.Log}, actions.Table(actions.Deps{
+	s.dispatcher, err = dispatch.New(dispatch.Deps{Sessions: s.sessions, Config: p.Config, Clock: p.Clock, Log: p.Log, APIs: s.apis}, actions.Table(actions.Deps{
 		Sessions: s.sessions, Accounts: s.accounts, Events: actions.ReadEvents(p.Store), Clock: p.Clock, Host: p.Host, PasswordChanged: p.PasswordChanged,
+		APIs: s.apis, Services: p.Services, Record: actions.WriteEvents(p.Store),
 	}))
 	return s, err
 }
@@ -120,8 +128,9 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	first := &cli.FirstAdmin{Dir: o.Dir, Out: o.Out, Log: log, Shown: o.Terminal || o.Config.Storage.Type == "memory"}
+	managed := &operations{options: o, log: log}
 	s, err := assemble(ctx, parts{
-		Store: st, Config: holder, Clock: system, Log: log, Hasher: hasher, Host: host, PasswordChanged: first.Forget,
+		Store: st, Config: holder, Clock: system, Log: log, Hasher: hasher, Host: host, PasswordChanged: first.Forget, Services: managed,
 	})
 	if err != nil {
 		return err
@@ -130,6 +139,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	debug.FreeOSMemory() // loading leaves much garbage behind, and little comes after it
 
 	door := httpd.New(httpd.Options{Holder: holder, Log: log, Ready: readiness(st)}, s.dispatcher)
+	managed.Server, managed.domain = door, s
 	if err := door.Listen(ctx, o.Config.Listeners); err != nil {
 		return err
 	}
@@ -139,7 +149,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	for _, address := range door.Addrs() {
 		log.Info("listening", logging.Str("address", address.String()), logging.Str("version", version))
 	}
-	return work(ctx, s, door, log, hup, func() { reload(o, holder, s, door, log) })
+	return work(ctx, s, door, log, hup, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
 }
 
 // work serves, maintains and reloads until ctx ends, then drains.
@@ -185,26 +195,78 @@ func count(ctx context.Context, d *dispatch.Dispatcher, log *logging.Logger) {
 	}
 }
 
-// reload puts services.json in force as it is now, or leaves everything as it
-// was and says why.
-func reload(o cli.ServeOptions, holder *config.Holder, s *server, door *httpd.Server, log *logging.Logger) {
-	changed, err := o.Load()
+// operations are what manageService reaches of the process: its doors, and the file
+// that it was set up from.
+type operations struct {
+	*httpd.Server // once there is a domain for it to call
+
+	domain  *server
+	options cli.ServeOptions
+	log     *logging.Logger
+	mu      sync.Mutex // held by a reload
+}
+
+// Reload puts services.json in force as it is now, with the certificates that it
+// names, or leaves everything as it was and says why.
+func (v *operations) Reload(_ context.Context, record func() error) (notes []string, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	changed, err := v.options.Load()
+	var unrecorded error
+	if err == nil {
+		err = v.domain.apis.Under(changed, func() error {
+			notes, err = v.Server.Reload(changed, func() error {
+				unrecorded = record()
+				return unrecorded
+			})
+			return err
+		})
+	}
 	if err != nil {
-		log.Error("services.json was not reloaded", logging.Err(err))
-		return
+		v.log.Error("services.json was not reloaded", logging.Err(err))
+		if unrecorded != nil {
+			return nil, unrecorded
+		}
+		return nil, notReloaded(err)
 	}
-	for _, w := range changed.Warnings {
-		log.Warn("services.json", logging.Str("warning", w))
+	v.domain.sessions.Configure(changed)
+	notes = slices.Concat(changed.Warnings, notes)
+	for _, member := range config.Diff(v.options.Config, changed) {
+		if member != "listeners" { // one by one, in what Server.Reload says
+			notes = append(notes, member+" changes with a restart of the server")
+		}
 	}
-	for _, member := range config.Diff(holder.Get(), changed) {
-		log.Warn("a restart is needed for this change", logging.Str("member", member))
+	for _, note := range notes {
+		v.log.Warn("services.json", logging.Str("warning", note))
 	}
-	holder.Set(changed)
-	s.sessions.Configure(changed)
-	if err := door.ReloadCertificates(); err != nil {
-		log.Error("certificates were not reloaded", logging.Err(err))
+	v.log.Info("services.json reloaded")
+	return notes, nil
+}
+
+// notReloaded tells an operator what stands in the way of a reload, as far as that
+// fits an answer.
+func notReloaded(err error) error {
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return e
 	}
-	log.Info("services.json reloaded")
+	const most = 2000
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…; check-config shows the rest"
+	}
+	return api.Errorf(api.BadParam, "nothing was changed: %s", text).Because(err)
+}
+
+// reloadForSignal is Reload for who has no answer to read, but the log. He may be
+// about to help a store that takes no events any more.
+func (v *operations) reloadForSignal(ctx context.Context, record actions.EventWriter, now time.Time) {
+	_, _ = v.Reload(ctx, func() error { // it logs its errors
+		err := record(ctx, event.Event{Time: now, Kind: event.ServiceManaged, Service: config.FileName, Reason: string(api.Reload)})
+		if err != nil {
+			v.log.Error("the reload is not in the log of changes", logging.Err(err))
+		}
+		return nil
+	})
 }
 
 // tune sets what the runtime cannot know: a single processor must not stand

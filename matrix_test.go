@@ -158,6 +158,21 @@ var matrix = []struct {
 		"0     12031 0     0     0     0     0     0     0     0",
 	},
 	{
+		"listServices", `{}`,
+		"0     12031 0     0     0     0     0     0     0     0",
+		"0     12031 0     0     0     0     0     0     0     0",
+	},
+	{
+		"manageService", `{"serviceName":"session","command":"pause"}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"manageService", `{"command":"reload"}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
 		"listRealms", `{}`,
 		"0     12031 0     0     0     0     0     0     0     0",
 		"0     12031 0     0     0     0     0     0     0     0",
@@ -206,7 +221,7 @@ func TestMatrix(t *testing.T) {
 
 // readOnly are the actions that change nothing but times of use.
 var readOnly = []string{
-	"pingSession", "describeSessions", "listSessions", "getSessionInfo", "validate", "listAccounts", "listEvents", "listActions", "listRealms",
+	"pingSession", "describeSessions", "listSessions", "getSessionInfo", "validate", "listAccounts", "listEvents", "listActions", "listRealms", "listServices",
 }
 
 func matrixStage(t *testing.T, hasher *account.Hasher) *stage {

@@ -64,12 +64,10 @@ var unshown = map[api.Code]string{
 	api.PropertyNotAllowed:       "properties cannot be written yet",
 	api.UsesExhausted:            "keys have no count of uses yet",
 	api.Stale:                    "there is one node",
-	api.Conflict:                 "needs a race: TestStoreErrorsAsCodes",
 	api.RateLimited:              "the transport's: TestRawRequests",
 	api.Overloaded:               "needs a store that is busy: TestStoreErrorsAsCodes",
 	api.StorageFull:              "needs a store that is full: TestStoreErrorsAsCodes",
 	api.StorageFailed:            "needs a store that stopped: TestStoreErrorsAsCodes",
-	api.ShuttingDown:             "needs a server that stops: TestStoreErrorsAsCodes",
 	api.OutcomeUnknown:           "needs a store that fails: TestStoreErrorsAsCodes",
 	api.Internal:                 "needs a store that fails: TestStoreErrorsAsCodes",
 }

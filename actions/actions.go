@@ -33,6 +33,9 @@ type Deps struct {
 	Events   EventReader
 	Clock    clock.Clock
 	Host     Host
+	APIs     *dispatch.Switches // those that the dispatcher asks
+	Services Services
+	Record   EventWriter
 
 	// PasswordChanged is told of each account whose password was changed; nil:
 	// nobody is.
@@ -47,6 +50,23 @@ func ReadEvents(s store.Store) EventReader {
 	return func(ctx context.Context, q event.Query) ([]event.Logged, string, error) { return event.Read(ctx, s, q) }
 }
 
+// EventWriter adds to the log of changes what goes with no other change of the
+// store.
+type EventWriter func(ctx context.Context, e event.Event) error
+
+// WriteEvents returns the writer of a store's log.
+func WriteEvents(s store.Store) EventWriter {
+	return func(ctx context.Context, e event.Event) error {
+		tx := store.Tx{Urgent: true}
+		event.Append(&tx, e)
+		_, err := s.Commit(ctx, tx)
+		if errors.Is(err, store.ErrConflict) { // it has no condition, so others cannot have met it
+			_, err = s.Commit(ctx, tx)
+		}
+		return err
+	}
+}
+
 // Table returns every action.
 func Table(d Deps) []dispatch.Action {
 	s, a := &sessions{d}, &accounts{d}
@@ -57,6 +77,7 @@ func Table(d Deps) []dispatch.Action {
 	table = append(table, s.ends()...)
 	table = append(table, a.table()...)
 	table = append(table, (&events{d}).table()...)
+	table = append(table, (&services{d}).table()...)
 	c := &catalogue{}
 	table = append(table, c.table()...)
 	c.actions = sync.OnceValues(func() (dispatch.Catalogue, error) { return dispatch.NewCatalogue(dispatch.Describe(table)) })

@@ -28,6 +28,7 @@ type Deps struct {
 	Config   *config.Holder
 	Clock    clock.Clock
 	Log      *logging.Logger
+	APIs     *Switches // nil: nobody turns any
 }
 
 // Dispatcher answers requests out of a table of actions.
@@ -43,6 +44,9 @@ type Dispatcher struct {
 
 // New returns a dispatcher over a table, or every fault of the table.
 func New(d Deps, table []Action) (*Dispatcher, error) {
+	if d.APIs == nil {
+		d.APIs = &Switches{}
+	}
 	dispatcher := &Dispatcher{
 		deps: d, table: table, byName: map[string]*Action{}, gates: newGates(),
 		apis: map[string]string{api.Admin: api.Admin, api.Session: api.Session, api.Hub: api.Hub},
@@ -105,7 +109,15 @@ func (d *Dispatcher) find(cfg *config.Config, apiName, action string) (string, *
 	if !ok {
 		name, ok = d.apis[strings.ToLower(apiName)]
 	}
-	if !ok || !cfg.APIs[name] {
+	state := api.Stopped
+	if ok {
+		state = d.deps.APIs.State(cfg, name)
+	}
+	switch state {
+	case api.Running:
+	case api.Paused:
+		return name, nil, paused(name)
+	case api.Stopped:
 		return "", nil, api.Errorf(api.UnknownAPI, "there is no such api, or it is switched off: use admin, session or hub").At("/api")
 	}
 	a := d.byName[action]
@@ -116,6 +128,15 @@ func (d *Dispatcher) find(cfg *config.Config, apiName, action string) (string, *
 		return name, nil, api.Errorf(api.UnknownAction, "the api %s has no such action: listActions lists them", name).At("/action")
 	}
 	return name, a, nil
+}
+
+// pauseSeconds is how long a client is asked to wait for a paused api.
+const pauseSeconds = 10
+
+func paused(name string) *api.Error {
+	e := api.Errorf(api.ShuttingDown, "an operator has paused the api %s: nothing was done, repeat after retryAfterSeconds", name)
+	e.Data.RetryAfterSeconds = pauseSeconds
+	return e
 }
 
 // in reports whether an api has the action: hub has what any enabled one has.

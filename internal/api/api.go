@@ -1,5 +1,6 @@
 // Package api holds the words of the wire: the envelope, the error codes, the
-// error that carries one, and the type that a secret travels in.
+// error that carries one, the type that a secret travels in, and what services
+// are and go through.
 //
 // It imports nothing of ours, so that every other package can speak it.
 package api

@@ -3,6 +3,7 @@ package httpd
 import (
 	"crypto/tls"
 	"errors"
+	"iter"
 	"net"
 	"net/netip"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 	"sessiond/internal/network"
 )
 
-// accept takes connections until the listener is closed by Shutdown. Whatever
+// accept takes connections until the listener is closed. Whatever
 // else goes wrong, no file descriptors above all, passes when something closes,
 // so it waits and tries again.
 func (s *Server) accept(l *listener) {
@@ -52,13 +53,17 @@ func (s *Server) admit(l *listener, nc net.Conn) {
 	if c.address.IsValid() && !isTrusted(c.address, cfg.TrustedProxies) {
 		c.counted = c.address
 	}
+	if l.paused.Load() {
+		s.turnAway(c, listenerPaused)
+		return
+	}
 	if refused := s.gate.enter(c, cfg); refused != accepted {
 		s.turnAway(c, refused)
 		return
 	}
 	var served net.Conn = c
-	if l.tls != nil {
-		served = tls.Server(c, l.tls)
+	if l.secure {
+		served = tls.Server(c, l.tls.Load())
 	}
 	s.serving.Go(func() {
 		if err := s.http.ServeConn(served); !isGone(err) {
@@ -70,7 +75,7 @@ func (s *Server) admit(l *listener, nc net.Conn) {
 // turnAway tells a client in plain text why it is not served, as long as few
 // others are being told; under TLS that would cost a handshake.
 func (s *Server) turnAway(c *conn, r refusal) {
-	if c.listener.tls != nil || !s.gate.beginTelling() {
+	if c.listener.secure || !s.gate.beginTelling() {
 		_ = c.Conn.Close()
 		return
 	}
@@ -173,18 +178,38 @@ func (g *gate) endTelling() {
 	g.telling--
 }
 
-func (g *gate) size() int {
+// size counts the connections of a listener, or all of them; nil stands for every
+// listener here and below.
+func (g *gate) size(of *listener) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.conns)
+	if of == nil {
+		return len(g.conns)
+	}
+	n := 0
+	for range g.of(of) {
+		n++
+	}
+	return n
+}
+
+// of returns the connections of a listener; the lock is held.
+func (g *gate) of(l *listener) iter.Seq[*conn] {
+	return func(yield func(*conn) bool) {
+		for c := range g.conns {
+			if (l == nil || c.listener == l) && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // closeResting closes the connections that wait for a request in one of the
 // given states.
-func (g *gate) closeResting(states ...int32) {
+func (g *gate) closeResting(of *listener, states ...int32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for c := range g.conns {
+	for c := range g.of(of) {
 		for _, state := range states {
 			if c.state.CompareAndSwap(state, closing) {
 				_ = c.Conn.Close() // its goroutine wakes up and leaves
@@ -194,11 +219,13 @@ func (g *gate) closeResting(states ...int32) {
 }
 
 // cut closes every connection, whatever it does, and returns how many.
-func (g *gate) cut() int {
+func (g *gate) cut(of *listener) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for c := range g.conns {
+	n := 0
+	for c := range g.of(of) {
 		_ = c.Conn.Close()
+		n++
 	}
-	return len(g.conns)
+	return n
 }

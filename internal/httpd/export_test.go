@@ -12,7 +12,7 @@ import (
 
 // ListenOn makes s serve what a test has bound, as if on loopback.
 func ListenOn(ctx context.Context, s *Server, ln net.Listener) {
-	s.take(ctx, []*listener{{Listener: ln, service: "test", loopback: true}})
+	s.take(ctx, bindings{{Listener: ln, service: "test", loopback: true}})
 }
 
 var (

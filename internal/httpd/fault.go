@@ -42,6 +42,7 @@ const (
 	addressFull
 	serverFull
 	serverStops
+	listenerPaused
 	panicked
 	refusals // how many there are
 )
@@ -102,6 +103,8 @@ func (r refusal) fault() fault {
 		return fault{503, api.Overloaded, true, "the server has as many connections as it takes: repeat after Retry-After"}
 	case serverStops:
 		return fault{503, api.ShuttingDown, true, "the server is stopping: repeat elsewhere or later"}
+	case listenerPaused:
+		return fault{503, api.ShuttingDown, true, "an operator has paused this listener: repeat elsewhere or later"}
 	case accepted, panicked, refusals:
 	}
 	return fault{500, api.Internal, true, "the server failed; its log says why"}

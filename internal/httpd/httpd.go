@@ -11,7 +11,8 @@
 //
 // How a connection goes: listen.go binds, accept.go admits, conn.go is the
 // connection, head.go reads the header lines once, guard.go decides, serve below
-// calls the Handler, fault.go words the refusals, shutdown.go ends it all.
+// calls the Handler, fault.go words the refusals, manage.go opens, closes and
+// pauses listeners while all runs, shutdown.go ends it.
 package httpd
 
 import (
@@ -54,18 +55,23 @@ type Server struct {
 	about    []byte
 	http     *fasthttp.Server
 
-	listeners []*listener
+	changing  sync.Mutex // held by whoever opens or closes ports or reloads
+	begun     bool       // Serve has begun; under changing
+	listeners atomic.Pointer[bindings]
 	gate      gate            // every open connection
 	ctx       context.Context // of every call of the Handler
 	cancel    context.CancelFunc
 	serving   sync.WaitGroup // accept loops and connections
-	draining  atomic.Bool
-	stopping  chan struct{} // closed when draining begins
+	draining  atomic.Bool    // the whole server; the listeners are retired then
+	stopping  chan struct{}  // closed when draining begins
 	names     names
 }
 
 // names are what every answer carries, in the form that costs least to set.
-type names struct{ cacheControl, noStore, typeOptions, noSniff []byte }
+type names struct {
+	cacheControl, noStore, typeOptions, noSniff []byte
+	transportSecurity, always                   []byte
+}
 
 const (
 	readBuffer  = 16 << 10 // and so the limit of a header
@@ -81,6 +87,7 @@ func New(o Options, h Handler) *Server {
 	s.names = names{
 		[]byte(fasthttp.HeaderCacheControl), []byte("no-store"),
 		[]byte(fasthttp.HeaderXContentTypeOptions), []byte("nosniff"),
+		[]byte(fasthttp.HeaderStrictTransportSecurity), []byte("max-age=31536000"),
 	}
 	if s.endpoint == "" {
 		s.endpoint = cfg.APIRoot
@@ -114,7 +121,7 @@ func New(o Options, h Handler) *Server {
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer s.survive(ctx)
 	c := connOf(ctx)
-	if s.draining.Load() {
+	if c.listener.retired.Load() {
 		if c.state.Load() == closing {
 			return // nobody can read the answer, so nothing is done
 		}
@@ -176,13 +183,17 @@ func (s *Server) write(ctx *fasthttp.RequestCtx, cfg *config.Config, status int,
 	s.setHeaders(ctx, nil, cfg)
 }
 
-// setHeaders sets what every answer carries. Origin is named only where pages of
+// setHeaders sets what every answer carries. That TLS is always to be used (RFC
+// 6797) counts only where it comes over TLS. Origin is named only where pages of
 // other origins may read the answer.
 func (s *Server) setHeaders(ctx *fasthttp.RequestCtx, origin []byte, cfg *config.Config) {
 	h := &ctx.Response.Header
 	h.SetContentType("application/json; charset=utf-8")
 	h.SetCanonical(s.names.cacheControl, s.names.noStore)
 	h.SetCanonical(s.names.typeOptions, s.names.noSniff)
+	if connOf(ctx).listener.secure {
+		h.SetCanonical(s.names.transportSecurity, s.names.always)
+	}
 	if len(cfg.AllowedOrigins) == 0 {
 		return
 	}

@@ -394,6 +394,19 @@ func startLogged(t testing.TB, h httpd.Handler, change func(*config.Config), log
 	return s
 }
 
+// startHeld returns the holder of the configuration too.
+func startHeld(t testing.TB, h httpd.Handler, change func(*config.Config)) (*httpd.Server, *config.Holder) {
+	t.Helper()
+	cfg := configuration()
+	if change != nil {
+		change(cfg)
+	}
+	holder := config.NewHolder(cfg)
+	s := httpd.New(httpd.Options{Holder: holder, Log: logging.Nop()}, h)
+	run(t, s, cfg.Listeners...)
+	return s, holder
+}
+
 // run serves until the end of the test.
 func run(t testing.TB, s *httpd.Server, listeners ...config.Listener) {
 	t.Helper()

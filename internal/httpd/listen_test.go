@@ -2,21 +2,10 @@ package httpd_test
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"sessiond/internal/api"
 	"sessiond/internal/config"
 	"sessiond/internal/httpd"
 )
@@ -107,96 +96,4 @@ func TestHostOnAllAddresses(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "server.pem")
-	roots := x509.NewCertPool()
-	writeCertificate(t, file, 1, roots)
-	h := &echo{}
-	s := start(t, h, func(c *config.Config) {
-		c.Listeners[0].Protocol, c.Listeners[0].TLS = "https", config.TLS{CertificateFile: file}
-	})
-	serial := func() int64 {
-		t.Helper()
-		nc := tls.Client(dial(t, s), &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12})
-		send(t, nc, "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
-		if got := receive(t, bufio.NewReader(nc), "POST"); got.status != 200 {
-			t.Errorf("answered %d %s", got.status, got.body)
-		}
-		return nc.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
-	}
-	if n := serial(); n != 1 {
-		t.Errorf("certificate %d, want 1", n)
-	}
-
-	t.Run("a refusal arrives", func(t *testing.T) {
-		nc := tls.Client(dial(t, s), &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12})
-		send(t, nc, "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5242880\r\n\r\n")
-		send(t, nc, strings.Repeat("x", 5<<20))
-		if got := receive(t, bufio.NewReader(nc), "POST"); got.status != 413 || got.code(t) != api.TooLarge {
-			t.Errorf("answered %d %s", got.status, got.body)
-		}
-	})
-	t.Run("TLS 1.1 is too old", func(t *testing.T) {
-		nc := tls.Client(dial(t, s), &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
-		if err := nc.HandshakeContext(t.Context()); err == nil {
-			t.Error("the handshake succeeds")
-		}
-	})
-	t.Run("plain HTTP is not served", func(t *testing.T) {
-		before := h.handled.Load()
-		nc := dial(t, s)
-		send(t, nc, "POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
-		if _, err := bufio.NewReader(nc).ReadString('\n'); err == nil && h.handled.Load() != before {
-			t.Error("it is")
-		}
-	})
-	t.Run("a new certificate without a restart", func(t *testing.T) {
-		writeCertificate(t, file, 2, roots)
-		if err := s.ReloadCertificates(); err != nil {
-			t.Fatal(err)
-		}
-		if n := serial(); n != 2 {
-			t.Errorf("certificate %d, want 2", n)
-		}
-	})
-	t.Run("a bad one leaves the good one", func(t *testing.T) {
-		if err := os.WriteFile(file, []byte("no certificate"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.ReloadCertificates(); err == nil || !strings.Contains(err.Error(), file) {
-			t.Errorf("ReloadCertificates returned %v", err)
-		}
-		if n := serial(); n != 2 {
-			t.Errorf("certificate %d, want 2", n)
-		}
-	})
-}
-
-// writeCertificate writes a self-signed certificate and its key into one file.
-func writeCertificate(t *testing.T, file string, serial int64, roots *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := x509.Certificate{
-		SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	roots.AppendCertsFromPEM(text)
 }
