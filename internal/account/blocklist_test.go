@@ -23,31 +23,32 @@ var passwordsFrom = flag.String("passwords-from", "", "make common-passwords.txt
 
 // acme is the policy of the tests; the user is alice.wonder@example.com of the
 // realm corp/berlin.
-var acme = PasswordPolicy{Words: []string{"Acme", "rocket-skates"}}
+var acme = PasswordPolicy{Words: []string{"Acme", "rocket-skates", "rocket"}}
 
 func TestPasswordsThatAreTriedFirst(t *testing.T) {
 	for reason, passwords := range map[string][]string{
 		reasonListed: {
-			"highschoolmusical", "HighSchoolMusical", "high school musical", "highschoolmusical!", "h1ghsch00lmus1cal", "ＨＩＧＨschoolmusical",
+			"highschoolmusical", "HighSchoolMusical", "high school musical", "highschoolmusical!", "High School Musical!", "h1ghsch00lmus1cal", "ＨＩＧＨschoolmusical", "ℌighschoolmusical", "highschoolmusical1",
 			"1qaz2wsx3edc4rfv", "passwordpassword", "1234567890qwertyuiop", "abcdefghijklmnop", "polniypizdec0211", "iloveyoumybabygirl", "the world is a vampire",
 		},
 		reasonRepeated: {
 			"abcabcabcabcabc", "aaaaaaaaaaaaaaa", "ääääääääääääääää", "xk7#qpxk7#qpxk7#qp", "XK7#qpxk7#QPxk7#qp", "alexandra-alexandra", "alice.alice.alice1", "AlexandraAlexandra1",
-			"correct horse correct horse", strings.Repeat("qhfkzm", 170),
+			"correct horse correct horse", "9402716a9402716a", strings.Repeat("qhfkzm", 170),
 		},
 		reasonMadeUp: {
 			"1234567890qwertyui", "abcdefghijklmnopqr", "ponmlkjihgfedcba", "0987654321poiuytrewq", "1q2w3e4r5t6y7u8", "qweasdzxcqweasd!",
 			"qwertzuiopasdfghjkl", "azertyuiopqsdfghjklm", "йцукенгшщзхъфыва", "!@#$%^&*()_+!@#$", "5678901234567890!", "xyzabcdefghijklm", "aaaaabbbbbccccc",
 			"Password123456789!", "p@$$w0rd12345678", "welcome20261122!", "adminwelcomelogin2026", "Winter2026!Winter1999!",
 			"dragonmonkey2026", "monkey dragon football", "secret password 1",
-			"alice.wonder.alice1", "alice.wonder@example.com!", "WonderAlice2026!!", "corp/berlin 2026", "berlin-corp-1990",
+			"alice.wonder.alice1", "alice.wonder@example.com!", "WonderAlice2026!!", "corp/berlin 2026", "berlin-corp-1990", "corp-bowl-alice",
 			"acme.com-Acme2026!", "rocket-skates-2026", "@cm3-rocket-skates", "acme alice acme acme alice acme acme acme", "sessiond-2026-2026",
 		},
 		"": {
 			"correct horse battery staple", "another horse, another staple", "incorrect donkey charger pin", "the thief's own, long enough",
 			"alice deplores rocket-skates", "a property in power deal", "acme password for the bicycle", "monkey dragon football shadow", "my 3 small password books",
 			"qhfkzmtwpbvxnrc", "830274619305826", "5f0c2be19d7a364", "V3ry-qzKp!81xx0", "1234567890 zebra crossing", "夜長酒蔵星空花火山道雨音夏草鹿",
-			"пять синих китов", "2026-11-22T10:37:04.918Z", "correct horse correct horse correct donkey", "abc 830274619305",
+			"пять синих китов", "2026-11-22T10:37:04.918Z", "correct horse correct horse correct donkey", "abc 830274619305", "password183702026",
+			"a-#%&*(){}<>?~a", "correct horse battery correct horse battery", "comb hair, alice",
 		},
 	} {
 		for _, password := range passwords {
@@ -58,6 +59,26 @@ func TestPasswordsThatAreTriedFirst(t *testing.T) {
 			case refusal != nil && refusal.Message != reason:
 				t.Errorf("%q is refused: %s; want %q", password, refusal.Message, reason)
 			}
+		}
+	}
+}
+
+// What is expected depends on whose password it is and where.
+func TestExpectedNames(t *testing.T) {
+	for _, tt := range []struct {
+		realm, username, password string
+		ok                        bool
+	}{
+		{"native", "bob", "bob lives 2026 bob", false},
+		{"native", "eve", "bob lives 2026 bob", true},
+		{"native", "eve", "native horses 9", true},
+		{"native", "eve", "native native horse", false},
+		{"", "eve", "native native horse", true},
+		{"native", "be", "be tidy, be kind", true}, // too short to be a word
+	} {
+		_, refusal := PasswordPolicy{}.Check(tt.realm, tt.username, api.NewSecret(tt.password))
+		if (refusal == nil) != tt.ok {
+			t.Errorf("%q of %s in %q: %v, want it accepted: %t", tt.password, tt.username, tt.realm, refusal, tt.ok)
 		}
 	}
 }
