@@ -27,15 +27,23 @@ func DefaultCost() Cost { return Cost{MemoryKiB: 19456, Iterations: 2, Paralleli
 // DefaultQueue is how many hashes may wait: about two seconds of one worker.
 const DefaultQueue = 64
 
+// Where hashes take longer, fewer may wait: what cannot be worked off in so long
+// would rather end with its request than be checked. But some may at any pace.
+const (
+	longestQueue = 2 * time.Second
+	fewestPlaces = 4
+)
+
 // Hasher makes and checks password hashes on a fixed number of workers, so that
 // log-ins can neither starve other requests of processors nor exhaust memory. A
 // place belongs to the work and not to who waits for it: someone who goes away
-// frees a worker only when its hash is done. What waits is bounded, see Lane;
-// whoever finds no place is told at once when to come back.
+// frees a worker only when its hash is done. What waits is bounded, see Lane, in
+// number and in time; whoever finds no place is told at once when to come back.
 type Hasher struct {
 	params  argon2id.Params
 	decoy   string
 	workers int
+	places  int
 	clock   clock.Clock // for how long hashes take
 	quit    chan struct{}
 	close   sync.Once
@@ -68,9 +76,10 @@ func NewHasherCost(workers, queue int, cost Cost) *Hasher {
 			SaltLength: 16, KeyLength: 32,
 		},
 		workers: workers,
+		places:  queue,
 		clock:   clock.NewSystem(),
 		quit:    make(chan struct{}),
-		waiting: newQueue(queue),
+		waiting: newQueue(),
 	}
 	h.wake = sync.NewCond(&h.mu)
 	var random [48]byte
@@ -172,7 +181,7 @@ func (h *Hasher) enqueue(ctx context.Context, j *job) error {
 	h.mu.Lock()
 	closed, placed := h.closed, false
 	if !closed {
-		placed = h.waiting.push(j)
+		placed = h.waiting.push(j, h.placesNow())
 	}
 	h.mu.Unlock()
 	switch {
@@ -222,6 +231,14 @@ func (h *Hasher) took(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pace += (min(d, longest) - h.pace) / 8
+}
+
+// placesNow returns how many may wait at the pace of late; the caller holds mu.
+func (h *Hasher) placesNow() int {
+	if h.pace <= 0 {
+		return h.places
+	}
+	return min(h.places, max(fewestPlaces, int(longestQueue*time.Duration(h.workers)/h.pace)))
 }
 
 // overloaded says to come back when what waits now will be worked off.

@@ -26,9 +26,9 @@ type job struct {
 	finished chan struct{}
 }
 
-// queue is what waits for a worker, in two lines: a flood of strangers fills the
-// second only, and those in the first neither wait behind it nor stop it. It has
-// no lock of its own.
+// queue is what waits for a worker, in two lines that share its places: a flood of
+// strangers fills the second only, and those in the first neither wait behind it
+// nor stop it. It has no lock of its own.
 type queue struct {
 	places   int
 	familiar []*job
@@ -37,7 +37,7 @@ type queue struct {
 	row      int          // familiar jobs begun since one of the others was
 }
 
-func newQueue(places int) queue { return queue{places: places, networks: make(map[Lane]int)} }
+func newQueue() queue { return queue{networks: make(map[Lane]int)} }
 
 func (q *queue) len() int { return len(q.familiar) + len(q.others) }
 
@@ -49,15 +49,16 @@ func (q *queue) line(l Lane) *[]*job {
 	return &q.others
 }
 
-func (q *queue) full(l Lane) bool {
-	return q.len() >= q.places ||
-		!l.Familiar && len(q.others) >= max(1, q.places/othersShare) ||
-		l.Network.IsValid() && q.networks[l] >= max(1, q.places/networkShare)
+// full reports whether none of so many places is left for a lane.
+func (q *queue) full(l Lane, places int) bool {
+	return q.len() >= places ||
+		!l.Familiar && len(q.others) >= max(1, places/othersShare) ||
+		l.Network.IsValid() && q.networks[l] >= max(1, places/networkShare)
 }
 
 // push gives a job the last place of its line, if there is one for it.
-func (q *queue) push(j *job) bool {
-	if q.full(j.lane) {
+func (q *queue) push(j *job, places int) bool {
+	if q.full(j.lane, places) {
 		return false
 	}
 	line := q.line(j.lane)

@@ -25,10 +25,10 @@ func TestPlacesOfTheQueue(t *testing.T) {
 		{"in each line", "111111aaaaaa", "1111xxaaaaxx"},
 		{"without a network nothing is counted", "oooooooo", "oooooooo"},
 	} {
-		q := newQueue(16)
+		q := newQueue()
 		var got strings.Builder
 		for _, c := range tt.come {
-			if q.push(&job{lane: laneOf(c)}) {
+			if q.push(&job{lane: laneOf(c)}, 16) {
 				got.WriteRune(c)
 			} else {
 				got.WriteByte('x')
@@ -48,12 +48,12 @@ func TestOrderOfTheQueue(t *testing.T) {
 		{"but not for ever", "12abcdeabcde", "abcd1eabc2de"},
 		{"others do not wait for nobody", "1234", "1234"},
 	} {
-		q := newQueue(64)
+		q := newQueue()
 		lanes := map[*job]rune{}
 		for _, c := range tt.come {
 			j := &job{lane: laneOf(c)}
 			lanes[j] = c
-			if !q.push(j) {
+			if !q.push(j, 64) {
 				t.Fatalf("%s: no place for %c", tt.why, c)
 			}
 		}
@@ -73,7 +73,7 @@ func TestOrderOfTheQueue(t *testing.T) {
 // Even the smallest queue has a place for anybody.
 func TestTheSmallestQueue(t *testing.T) {
 	for _, c := range "fo1a" {
-		if q := newQueue(1); !q.push(&job{lane: laneOf(c)}) || q.push(&job{lane: laneOf(c)}) {
+		if q := newQueue(); !q.push(&job{lane: laneOf(c)}, 1) || q.push(&job{lane: laneOf(c)}, 1) {
 			t.Errorf("lane %c: a queue of one place does not take one", c)
 		}
 	}
@@ -109,19 +109,23 @@ func TestAFloodDoesNotKeepTheFamiliarOut(t *testing.T) {
 	})
 }
 
-// The time to come back is what the queue needs at the pace of late, on all
-// workers, in whole seconds.
-func TestTheTimeToComeBack(t *testing.T) {
+// As many may wait as are worked off within two seconds, 64 at most. The time to
+// come back is what they need at the pace of late, on all workers, in whole
+// seconds.
+func TestTheQueueIsBoundedInTime(t *testing.T) {
 	for _, tt := range []struct {
 		workers int
 		each    time.Duration
+		places  int
 		want    int64
 	}{
-		{1, 27 * time.Millisecond, 2}, // 64 × 27 ms
-		{2, 27 * time.Millisecond, 1},
-		{1, time.Millisecond, 1},
-		{1, 500 * time.Millisecond, 32},
-		{1, time.Hour, 640}, // no hash takes that long: a step of the clock
+		{1, 27 * time.Millisecond, 64, 2},
+		{2, 27 * time.Millisecond, 64, 1},
+		{1, time.Millisecond, 64, 1},
+		{1, 100 * time.Millisecond, 20, 2},
+		{2, 100 * time.Millisecond, 40, 2},
+		{1, 3 * time.Second, 4, 12}, // some may wait at any pace
+		{1, time.Hour, 4, 40},       // no hash takes that long: a step of the clock
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := NewHasherCost(tt.workers, 64, cheap)
@@ -133,8 +137,12 @@ func TestTheTimeToComeBack(t *testing.T) {
 			}
 			release := make(chan struct{})
 			var wg sync.WaitGroup
-			for range tt.workers + 64 {
-				wg.Go(func() { _ = h.do(t.Context(), Lane{Familiar: true}, func() { <-release }) })
+			for range tt.workers + tt.places {
+				wg.Go(func() {
+					if err := h.do(t.Context(), Lane{Familiar: true}, func() { <-release }); err != nil {
+						t.Errorf("%d workers, %v each: %v, although fewer wait than %d", tt.workers, tt.each, err, tt.places)
+					}
+				})
 				synctest.Wait()
 			}
 			_, err := h.Hash(t.Context(), Lane{Familiar: true}, api.NewSecret("x"))
