@@ -85,7 +85,10 @@ type server struct {
 
 // assemble loads the live table and puts the server together around it.
 func assemble(ctx context.Context, p parts) (*server, error) {
-	s := &server{accounts: account.New(account.Deps{Store: p.Store, Clock: p.Clock, Hasher: p.Hasher, Rand: p.Random}), apis: &dispatch.Switches{}}
+	s := &server{accounts: account.New(account.Deps{
+		Store: p.Store, Clock: p.Clock, Hasher: p.Hasher, Rand: p.Random,
+		PasswordWords: func() []string { return p.Config.Get().PasswordContextWords },
+	}), apis: &dispatch.Switches{}}
 	err := s.accounts.Load(ctx)
 	if err != nil {
 		return nil, err

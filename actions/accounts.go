@@ -2,8 +2,8 @@ package actions
 
 import (
 	"context"
+	"errors"
 	"strconv"
-	"time"
 
 	"sessiond/dispatch"
 	"sessiond/internal/account"
@@ -16,19 +16,44 @@ import (
 type accounts struct{ Deps }
 
 func (a *accounts) table() []dispatch.Action {
+	manages := dispatch.Holders(account.AccountsWrite).Recent()
 	return []dispatch.Action{
 		dispatch.Protected(dispatch.Spec{
-			Name: "createAccount", APIs: admin(), Work: dispatch.Writing, Allow: dispatch.Holders(account.AccountsWrite),
+			Name: "createAccount", APIs: admin(), Work: dispatch.Writing, Allow: manages,
 			Doc:    "Creates an account. Nobody gives it a role whose permissions he does not hold himself.",
 			Errors: []api.Code{api.AlreadyExists, api.PasswordPolicy, api.RealmUnavailable},
 		}, a.create),
 		dispatch.Protected(dispatch.Spec{
-			Name: "listAccounts", APIs: admin(), Work: dispatch.Listing, KeepsIdle: false, Allow: dispatch.Holders(account.AccountsRead),
-			Doc:    "Lists the accounts of a realm by name.",
+			Name: "cloneAccount", APIs: admin(), Work: dispatch.Writing, Allow: manages,
+			Doc:    "Creates an account with the settings of another one, and, unless told otherwise, its roles.",
+			Errors: []api.Code{api.NotFound, api.AlreadyExists, api.PasswordPolicy, api.RealmUnavailable},
+		}, a.clone),
+		dispatch.Protected(dispatch.Spec{
+			Name: "alterAccount", APIs: admin(), Work: dispatch.Writing, Allow: manages,
+			Doc: "Changes an account; what is not named stays as it is. A new password ends its temporary sessions; disabling it ends them all, API keys too. " +
+				"Nobody alters an account that holds permissions which he does not hold himself.",
+			Errors: []api.Code{api.NotFound, api.Conflict, api.PasswordPolicy, api.RealmUnavailable, api.KindNotAllowed},
+		}, a.alter),
+		dispatch.Protected(dispatch.Spec{
+			Name: "dropAccounts", APIs: admin(), Work: dispatch.Ending, Allow: manages,
+			Doc: "Drops accounts, all or none of them, with all of their sessions and API keys. A name that no account has is told as a warning. " +
+				"An account that is created later under such a name is another one.",
+			Errors: []api.Code{api.Conflict, api.RealmUnavailable},
+		}, a.drop),
+		dispatch.Protected(dispatch.Spec{
+			Name: "listAccounts", APIs: admin(), Work: dispatch.Listing, Allow: dispatch.Holders(account.AccountsRead),
+			Doc:    "Lists the accounts of a realm by name. Where accounts were dropped a page may hold fewer than limit and still have a cursor.",
 			Errors: []api.Code{api.RealmUnavailable},
 		}, a.list),
 		dispatch.Protected(dispatch.Spec{
-			Name: "changePassword", APIs: both(), Work: dispatch.Writing, Allow: dispatch.Callers().SessionsOnly().Others(account.AccountsWrite),
+			Name: "describeAccounts", APIs: both(), Work: dispatch.Listing, Allow: dispatch.Callers().Others(account.AccountsRead),
+			Doc: "Shows accounts in full: those of usernames, or the caller's own, or all for holders of sessiond.accounts.read. " +
+				"What is unknown or out of reach is left out.",
+			Errors: []api.Code{api.RealmUnavailable},
+		}, a.describe),
+		dispatch.Protected(dispatch.Spec{
+			Name: "changePassword", APIs: both(), Work: dispatch.Writing,
+			Allow: dispatch.Callers().SessionsOnly().Others(account.AccountsWrite).RecentForOthers(),
 			Doc: "Replaces a password, which ends the account's other temporary sessions. One's own takes the current one; " +
 				"holders of sessiond.accounts.write set that of others.",
 			Errors: []api.Code{api.LoginFailed, api.LoginThrottled, api.PasswordPolicy, api.NotFound},
@@ -37,59 +62,61 @@ func (a *accounts) table() []dispatch.Action {
 }
 
 type createAccountParams struct {
-	Realm              string     `json:"realm,omitzero" max:"64" doc:"Where the account is checked; native unless named."`
-	Username           string     `json:"username" min:"1" max:"64" doc:"The account's name: kept as it is written, compared without case."`
-	Password           api.Secret `json:"password,omitzero" max:"1024" doc:"At least 15 characters; not for a trusted realm."`
-	AccountDescription string     `json:"accountDescription,omitzero" max:"65500" doc:"Free text."`
-	Roles              []string   `json:"roles,omitzero" max:"100" doc:"Names of roles: admin, operator, auditor, gateway, issuer."`
+	Realm    string   `json:"realm,omitzero" max:"64" doc:"Where the account is checked; native unless named."`
+	Username string   `json:"username" min:"1" max:"64" doc:"The account's name: kept as it is written, compared without case."`
+	Roles    []string `json:"roles,omitzero" max:"100" doc:"Names of roles."`
+
+	newPassword
+	accountSettings
 }
 
-type accountView struct {
-	Username           string    `json:"username" doc:"The account's name, as it was created."`
-	Realm              string    `json:"realm" doc:"Where the account is checked."`
-	AccountID          string    `json:"accountId" doc:"Its identifier, which never comes back."`
-	AccountDescription string    `json:"accountDescription" doc:"Free text."`
-	Roles              []string  `json:"roles" doc:"Roles given to the account."`
-	CreatedTimestamp   time.Time `json:"createdTimestamp" doc:"When it was created."`
-	LastPasswordChange time.Time `json:"lastPasswordChange,omitzero" doc:"When its password was set; absent: it has none."`
-	Enabled            bool      `json:"enabled" doc:"May it log in?"`
+type createAccountResult struct {
+	accountDetails
+	oneTime
 }
 
-func viewOfAccount(a *account.Account) accountView {
-	return accountView{
-		Username: a.Username, Realm: a.Realm, AccountID: a.ID.String(), AccountDescription: a.Description, Roles: a.Roles,
-		CreatedTimestamp: a.Created.Truncate(time.Second), LastPasswordChange: a.PasswordChanged.Truncate(time.Second), Enabled: !a.Disabled,
-	}
-}
-
-func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createAccountParams) (accountView, error) {
+func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createAccountParams) (createAccountResult, error) {
 	realm, err := realmOf(c.Config, p.Realm, "realm")
-	if err == nil {
-		err = fits(realm, p.Password, "password")
-	}
 	if err != nil {
-		return accountView{}, err
+		return createAccountResult{}, err
 	}
-	for i, role := range p.Roles {
-		if !account.IsRole(role) {
-			return accountView{}, bad("roles", "must name roles that exist: admin, operator, auditor, gateway, issuer").At("/params/roles/" + strconv.Itoa(i))
+	settings, refusal := p.check(c)
+	if refusal != nil {
+		return createAccountResult{}, refusal
+	}
+	for i, name := range p.Roles {
+		role, ok := a.Accounts.Roles().Get(name)
+		at := "/params/roles/" + strconv.Itoa(i)
+		if !ok {
+			return createAccountResult{}, bad("roles", "must name roles that exist: listRoles shows them").At(at)
+		}
+		if err := a.mayGive(who, realm, role); err != nil {
+			return createAccountResult{}, err.At(at)
 		}
 	}
-	if realm.Type == config.Trusted && !realm.AllowServerRoles && account.Effective(p.Roles) != 0 {
-		return accountView{}, bad("roles", "must hold no permissions of the server: the realm does not allow them")
-	}
-	if account.Effective(p.Roles)&^who.Permissions != 0 {
-		return accountView{}, api.Errorf(api.PermissionDenied, "nobody gives a role whose permissions he does not hold himself").At("/params/roles")
-	}
-	made, err := a.Accounts.Create(ctx, a.Sessions.Actor(who), account.NewAccount{
-		Realm: realm.Name, Username: p.Username, Description: p.AccountDescription, Roles: p.Roles, Password: p.Password,
+	return a.make(ctx, who, realm, &p.newPassword, "password", account.NewAccount{
+		Realm: realm.Name, Username: p.Username, Roles: p.Roles, Set: func(of *account.Account) { settings.apply(of, a.Clock.Now()) },
 	})
-	if err != nil {
-		return accountView{}, about(err, map[api.Code]string{
-			api.BadParam: "/params/username", api.AlreadyExists: "/params/username", api.PasswordPolicy: "/params/password",
-		})
+}
+
+// make creates an account; password and its member are named for errors.
+func (a *accounts) make(ctx context.Context, who *session.Caller, realm *config.Realm, p *newPassword, member string, n account.NewAccount) (createAccountResult, error) {
+	var err error
+	if n.Password, n.OneTimeUntil, err = a.password(realm, p); err != nil {
+		return createAccountResult{}, err
 	}
-	return viewOfAccount(made), nil
+	if realm.Type != config.Trusted && n.Password.IsZero() {
+		return createAccountResult{}, missing(member)
+	}
+	made, err := a.Accounts.Create(ctx, a.Sessions.Actor(who), n)
+	if err != nil {
+		name := "/params/username"
+		if member == "clonePassword" {
+			name = "/params/cloneUsername"
+		}
+		return createAccountResult{}, about(err, map[api.Code]string{api.BadParam: name, api.AlreadyExists: name, api.PasswordPolicy: "/params/" + member})
+	}
+	return createAccountResult{a.details(made), showOnce(n.Password, n.OneTimeUntil)}, nil
 }
 
 type listAccountsParams struct {
@@ -120,72 +147,122 @@ func (a *accounts) list(ctx context.Context, c *dispatch.Call, _ *session.Caller
 	}
 	r := listAccountsResult{Accounts: make([]accountView, len(page)), Cursor: next}
 	for i := range page {
-		r.Accounts[i] = viewOfAccount(page[i])
+		r.Accounts[i] = a.view(page[i])
 	}
 	return r, nil
 }
 
-type changePasswordParams struct {
-	Realm           string     `json:"realm,omitzero" max:"64" doc:"Where the account is checked; with username. Native unless named."`
-	Username        string     `json:"username,omitzero" max:"64" doc:"Whose password; one's own unless named."`
-	CurrentPassword api.Secret `json:"currentPassword,omitzero" max:"1024" doc:"The password until now; for one's own."`
-	NewPassword     api.Secret `json:"newPassword" max:"1024" doc:"At least 15 characters."`
+type describeAccountsParams struct {
+	Realm     string   `json:"realm,omitzero" max:"64" doc:"Whose accounts; with usernames or for a listing. Native unless named."`
+	Usernames []string `json:"usernames,omitzero" max:"1000" doc:"Names of accounts."`
+	Limit     int      `json:"limit,omitzero" min:"1" max:"1000" doc:"At most so many; 1,000 unless named."`
+	Cursor    string   `json:"cursor,omitzero" max:"64" doc:"Goes on where the answer ended that held it."`
 }
 
-type changePasswordResult struct {
-	SessionsEnded int64 `json:"sessionsEnded" doc:"How many sessions of the account that ended."`
+type describeAccountsResult struct {
+	Accounts []accountDetails `json:"accounts" doc:"The accounts."`
+	Cursor   string           `json:"cursor,omitzero" doc:"Give it back to go on; absent: there is no more."`
 }
 
-func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *session.Caller, p changePasswordParams) (changePasswordResult, error) {
-	by := a.Sessions.Actor(who)
-	realm, username := by.Realm, by.Username
-	if p.Realm != "" && p.Username == "" {
-		return changePasswordResult{}, missing("username")
-	}
-	if username == "" { // the session has ended meanwhile
-		return changePasswordResult{}, dispatch.InvalidToken()
-	}
-	if p.Username != "" {
-		realm, username = p.Realm, p.Username
-	}
-	in, err := realmOf(c.Config, realm, "realm")
-	if err == nil {
-		err = fits(in, p.NewPassword, "newPassword")
-	}
+func (a *accounts) describe(ctx context.Context, c *dispatch.Call, who *session.Caller, p describeAccountsParams) (describeAccountsResult, error) {
+	realm, err := realmOf(c.Config, p.Realm, "realm")
 	if err != nil {
-		return changePasswordResult{}, err
+		return describeAccountsResult{}, err
 	}
-	realm = in.Name
-	change := session.PasswordChange{Realm: realm, Username: username, Password: p.NewPassword, By: by}
-	if own, err := sameName(realm, username, by.Realm, by.Username); err != nil {
-		return changePasswordResult{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
-	} else if own {
-		if p.CurrentPassword.IsZero() {
-			return changePasswordResult{}, missing("currentPassword")
+	name, r := realm.Name, describeAccountsResult{Accounts: []accountDetails{}}
+	var found []*account.Account
+	switch {
+	case len(p.Usernames) > 0 && p.Cursor != "":
+		return r, bad("cursor", "must not stand beside usernames: send one of them")
+	case len(p.Usernames) == 0 && c.Reach.All:
+		if found, r.Cursor, err = a.Accounts.List(ctx, name, nil, p.Cursor, p.Limit); err != nil {
+			return r, about(err, map[api.Code]string{api.BadParam: "/params/cursor"})
 		}
-		change.Spare = who
-		if change.Checked, err = a.Accounts.Verify(ctx, realm, username, p.CurrentPassword, c.Address); err != nil {
-			return changePasswordResult{}, err
+	case len(p.Usernames) == 0:
+		by := a.Sessions.Actor(who)
+		name, p.Usernames = by.Realm, []string{by.Username}
+	}
+	for i, username := range p.Usernames {
+		of, err := a.Accounts.Find(ctx, name, username)
+		switch e, ok := errors.AsType[*api.Error](err); {
+		case ok && e.Code == api.NotFound, err == nil && !c.Reach.Covers(of.ID):
+			c.Warn(api.NotFound, "usernames/"+strconv.Itoa(i)+" names no account within the caller's reach")
+		case err != nil:
+			return r, about(err, map[api.Code]string{api.BadParam: "/params/usernames/" + strconv.Itoa(i)})
+		default:
+			found = append(found, of)
 		}
-	} else if !c.Reach.All {
-		return changePasswordResult{}, denied(account.AccountsWrite)
 	}
-	ended, err := a.Sessions.ChangePassword(ctx, change)
-	if err != nil {
-		return changePasswordResult{}, about(err, map[api.Code]string{api.PasswordPolicy: "/params/newPassword", api.NotFound: "/params/username"})
+	for _, of := range found {
+		r.Accounts = append(r.Accounts, a.details(of))
 	}
-	if a.PasswordChanged != nil {
-		a.PasswordChanged(realm, username)
-	}
-	return changePasswordResult{SessionsEnded: int64(ended)}, nil
+	return r, nil
 }
 
-// sameName reports whether two names are those of one account.
-func sameName(realm, username, otherRealm, otherUsername string) (bool, error) {
-	one, err := account.Canonical(username)
+type cloneAccountParams struct {
+	Realm            string            `json:"realm,omitzero" max:"64" doc:"Where both accounts are checked; native unless named."`
+	SourceUsername   string            `json:"sourceUsername" min:"1" max:"64" doc:"The account that is there."`
+	CloneUsername    string            `json:"cloneUsername" min:"1" max:"64" doc:"The name of the new one."`
+	ClonePassword    api.Secret        `json:"clonePassword,omitzero" max:"1024" doc:"Its password, at least 15 characters; not for a trusted realm."`
+	OneTimePassword  bool              `json:"oneTimePassword,omitzero" doc:"Makes a password that is good once, as createAccount does."`
+	CloneRoles       *bool             `json:"cloneRoles" doc:"false gives it no roles."`
+	CloneDescription *string           `json:"cloneDescription" max:"65500" doc:"Its description; that of the source unless named."`
+	CloneMetadata    *account.Metadata `json:"cloneMetadata" doc:"Its metadata; that of the source unless named."`
+}
+
+func (a *accounts) clone(ctx context.Context, c *dispatch.Call, who *session.Caller, p cloneAccountParams) (createAccountResult, error) {
+	realm, err := realmOf(c.Config, p.Realm, "realm")
 	if err != nil {
-		return false, err
+		return createAccountResult{}, err
 	}
-	other, err := account.Canonical(otherUsername)
-	return realm == otherRealm && one == other, err
+	settings, refusal := (&accountSettings{AccountDescription: p.CloneDescription, Metadata: p.CloneMetadata}).check(c)
+	if refusal != nil {
+		return createAccountResult{}, refusal.At("/params/cloneMetadata")
+	}
+	source, err := a.Accounts.Find(ctx, realm.Name, p.SourceUsername)
+	if err != nil {
+		return createAccountResult{}, about(err, map[api.Code]string{api.NotFound: "/params/sourceUsername", api.BadParam: "/params/sourceUsername"})
+	}
+	n := account.NewAccount{Realm: realm.Name, Username: p.CloneUsername}
+	if p.CloneRoles == nil || *p.CloneRoles {
+		for _, role := range a.Accounts.Roles().Held(source.Roles) {
+			if err := a.mayGive(who, realm, role); err != nil {
+				return createAccountResult{}, err.At("/params/cloneRoles")
+			}
+			n.Roles = append(n.Roles, role.Name)
+		}
+	}
+	n.Set = func(of *account.Account) {
+		of.Settings, of.Description, of.Metadata = source.Settings, source.Description, source.Metadata
+		settings.apply(of, a.Clock.Now())
+	}
+	return a.make(ctx, who, realm, &newPassword{Password: p.ClonePassword, OneTimePassword: p.OneTimePassword}, "clonePassword", n)
+}
+
+type dropAccountsParams struct {
+	Realm     string   `json:"realm,omitzero" max:"64" doc:"Where the accounts are checked; native unless named."`
+	Usernames []string `json:"usernames" max:"30" doc:"Names of accounts."`
+}
+
+type dropAccountsResult struct {
+	Dropped       []string `json:"dropped" doc:"Names of the accounts that were dropped."`
+	SessionsEnded int64    `json:"sessionsEnded" doc:"How many sessions of theirs that ended."`
+}
+
+func (a *accounts) drop(ctx context.Context, c *dispatch.Call, who *session.Caller, p dropAccountsParams) (dropAccountsResult, error) {
+	realm, err := realmOf(c.Config, p.Realm, "realm")
+	if err != nil {
+		return dropAccountsResult{}, err
+	}
+	names, missing, ended, err := a.Sessions.DropAccounts(ctx, realm.Name, p.Usernames, &session.AccountChange{
+		By: a.Sessions.Actor(who), If: a.callerUnchanged(who),
+		Change: func(of *account.Account) error { return a.mayManage(c, who, of) },
+	})
+	if err != nil {
+		return dropAccountsResult{}, err
+	}
+	for _, i := range missing {
+		c.Warn(api.NotFound, "usernames/"+strconv.Itoa(i)+" names no account: there was nothing to drop")
+	}
+	return dropAccountsResult{Dropped: names, SessionsEnded: int64(ended)}, nil
 }

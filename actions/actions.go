@@ -75,7 +75,9 @@ func Table(d Deps) []dispatch.Action {
 	table = append(table, s.views()...)
 	table = append(table, s.validation()...)
 	table = append(table, s.ends()...)
+	table = append(table, s.massEnds()...)
 	table = append(table, a.table()...)
+	table = append(table, a.roles()...)
 	table = append(table, (&events{d}).table()...)
 	table = append(table, (&services{d}).table()...)
 	c := &catalogue{}

@@ -25,7 +25,7 @@ func (s *sessions) login() []dispatch.Action {
 			Doc: "Logs an account in and returns a new session with its authToken, which is shown this once. " +
 				"With permanentSession the authToken is an API key. In a trusted realm, holders of sessiond.sessions.issue name the user and no password is asked for.",
 			Errors: []api.Code{
-				api.LoginFailed, api.LoginThrottled, api.RealmUnavailable, api.PermissionDenied, api.KindNotAllowed,
+				api.LoginFailed, api.LoginThrottled, api.PasswordExpired, api.PasswordPolicy, api.RealmUnavailable, api.AddressNotAllowed, api.PermissionDenied, api.KindNotAllowed,
 				api.SessionLimitReached, api.SessionLimitPerIPAddress, api.SessionLimitPerUsername, api.PermanentSessionsDisabled,
 			},
 		}, s.create),
@@ -110,6 +110,9 @@ type createParams struct {
 	Username string     `json:"username" min:"1" max:"64" doc:"The account's name, compared without case."`
 	Password api.Secret `json:"password,omitzero" max:"1024" doc:"The account's password; not for a trusted realm."`
 
+	NewPassword    api.Secret `json:"newPassword,omitzero" max:"1024" doc:"Replaces the password in the same step, which ends the account's other temporary sessions; wanted where a password is good once, or too old."`
+	Reauthenticate bool       `json:"reauthenticate,omitzero" doc:"With the caller's authToken: the new session takes over the settings and properties of the caller's, which ends as replaced. It takes no place beside it."`
+
 	PermanentSession         bool   `json:"permanentSession,omitzero" doc:"Makes an API key: a session that does not idle out."`
 	RememberMe               bool   `json:"rememberMe,omitzero" doc:"Asks for the longer idle time of the profile."`
 	MaxSessionTimeoutSeconds *int64 `json:"maxSessionTimeoutSeconds" min:"0" max:"315360000" doc:"Seconds after which the session expires whatever happens; 0 is never. Nobody can move it later."`
@@ -123,6 +126,9 @@ type createParams struct {
 func (p *createParams) Validate() error {
 	if p.Realm != "" && p.RealmName != "" && p.Realm != p.RealmName {
 		return bad("realmName", "names another realm than realm does: send one of them")
+	}
+	if p.Reauthenticate && p.PermanentSession {
+		return bad("permanentSession", "must not stand beside reauthenticate: an API key is no log-in")
 	}
 	return nil
 }
@@ -148,6 +154,9 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 	if err != nil {
 		return sessionView{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
 	}
+	if !p.NewPassword.IsZero() && s.PasswordChanged != nil {
+		s.PasswordChanged(v.Realm, v.Username)
+	}
 	c.Made(v.Handle)
 	view := s.view(c, &v, nil)
 	view.AuthToken = token.Reveal()
@@ -162,7 +171,7 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createParams, realm *config.Realm) (*session.NewSession, error) {
 	d := &c.Config.Defaults
 	n := &session.NewSession{
-		Config: c.Config, Realm: realm, Username: p.Username, Password: p.Password,
+		Config: c.Config, Realm: realm, Username: p.Username, Password: p.Password, NewPassword: p.NewPassword,
 		Permanent: p.PermanentSession, RememberMe: p.RememberMe && !p.PermanentSession,
 		Settings: d.Settings, Abandon: d.AbandonAfterSeconds, Cursor: d.IdleCursorTimeoutSeconds,
 	}
@@ -172,6 +181,11 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 		}
 		if who != nil && who.IsKey() {
 			return nil, api.Errorf(api.KindNotAllowed, "an API key may not make API keys: log in and use the session").At("/params/permanentSession")
+		}
+	}
+	if p.Reauthenticate {
+		if err := s.reauthenticate(who, p, n); err != nil {
+			return nil, err
 		}
 	}
 	if err := s.origin(c, who, p, n); err != nil {
@@ -186,6 +200,35 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 	}
 	n.Max, err = p.lifetime(lifetimeOf(d, realm, n), d)
 	return n, err
+}
+
+// reauthenticate has the new session take over from the caller's what the request
+// does not set anew.
+func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *session.NewSession) error {
+	switch {
+	case who == nil:
+		return dispatch.InvalidToken()
+	case who.IsKey():
+		return api.Errorf(api.KindNotAllowed, "an API key has no log-in that could be renewed").At("/params/reauthenticate")
+	case n.Realm.Type == config.Trusted:
+		return bad("reauthenticate", "needs a realm that checks passwords")
+	}
+	n.Instead = who
+	n.Inherit = func(old *session.Record) {
+		n.Settings, n.Properties, n.Client = old.Settings, old.Properties, old.Client
+		p.apply(&n.Settings)
+		n.RememberMe = n.RememberMe || old.RememberMe
+		if p.Description == nil {
+			n.Description = old.Description
+		}
+		if p.IdleCursorTimeoutSeconds == nil {
+			n.Cursor = old.CursorSeconds
+		}
+		if p.IdleConnectionTimeoutSeconds == nil {
+			n.Idle = old.IdleSeconds
+		}
+	}
+	return nil
 }
 
 // origin settles from where the session comes, and whose word stands for it.

@@ -222,12 +222,12 @@ func (s *sessions) revokeAccounts(ctx context.Context, c *dispatch.Call, who *se
 		r.Revoked, r.Sample = int64(len(handles)), sample(handles)
 		return r, nil
 	}
-	how := session.EndAccount{Permanent: permanent, Reason: p.Reason, By: s.Sessions.Actor(who), Event: event.Event{Kind: event.AccountSessionsEnded}}
+	how := &session.AccountChange{Reason: p.Reason, By: s.Sessions.Actor(who), Event: event.Event{Kind: event.AccountSessionsEnded}}
 	if p.ExceptCurrent {
 		how.Spare = who
 	}
 	for i, a := range found {
-		ended, err := s.Sessions.EndAccount(ctx, a.Realm, a.Username, how)
+		ended, err := s.Sessions.EndAccount(ctx, a.Realm, a.Username, permanent, how)
 		if err != nil && i > 0 {
 			err = partly(err, r.Revoked, max(0, int64(len(handles))-r.Revoked))
 		}
@@ -245,13 +245,9 @@ func (s *sessions) accounts(ctx context.Context, c *dispatch.Call, who *session.
 	var found []*account.Account
 	seen := map[api.ID]bool{}
 	for i := range names {
-		at := "/params/accounts/" + strconv.Itoa(i)
-		a, err := s.Accounts.Find(ctx, cmp.Or(names[i].Realm, config.Native), names[i].Username)
-		if e, ok := errors.AsType[*api.Error](err); (ok && e.Code == api.NotFound) || (err == nil && !c.Reach.Covers(a.ID)) {
-			return nil, notFound("account").At(at)
-		}
+		a, err := s.account(ctx, c, names[i], "/params/accounts/"+strconv.Itoa(i))
 		if err != nil {
-			return nil, about(err, map[api.Code]string{api.BadParam: at + "/username"})
+			return nil, err
 		}
 		if !seen[a.ID] {
 			found = append(found, a)
@@ -262,6 +258,18 @@ func (s *sessions) accounts(ctx context.Context, c *dispatch.Call, who *session.
 		return cmp.Compare(own(a, who), own(b, who))
 	})
 	return found, nil
+}
+
+// account finds an account within the caller's reach.
+func (s *sessions) account(ctx context.Context, c *dispatch.Call, name accountName, at string) (*account.Account, error) {
+	a, err := s.Accounts.Find(ctx, cmp.Or(name.Realm, config.Native), name.Username)
+	if e, ok := errors.AsType[*api.Error](err); (ok && e.Code == api.NotFound) || (err == nil && !c.Reach.Covers(a.ID)) {
+		return nil, notFound("account").At(at)
+	}
+	if err != nil {
+		return nil, about(err, map[api.Code]string{api.BadParam: at})
+	}
+	return a, nil
 }
 
 // own is 1 for the caller's account.

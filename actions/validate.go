@@ -102,6 +102,7 @@ type decisionDetails struct {
 	Realm                         string    `json:"realm,omitzero" doc:"Where the account is checked."`
 	Roles                         []string  `json:"roles,omitzero" doc:"Roles given to the account."`
 	RealmRoles                    []string  `json:"realmRoles,omitzero" doc:"Roles that the realm gives."`
+	RolesMode                     string    `json:"rolesMode,omitzero" doc:"live: the roles are those of this moment. frozen: they are those of the log-in."`
 	PermanentSession              bool      `json:"permanentSession,omitzero" doc:"Is it an API key?"`
 	AuthMethods                   []string  `json:"authMethods,omitzero" doc:"How the account proved itself: password, issued."`
 	AuthenticationTimestamp       time.Time `json:"authenticationTimestamp,omitzero" doc:"When it did."`

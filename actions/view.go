@@ -40,6 +40,7 @@ type sessionView struct {
 	Realm                         string              `json:"realm" doc:"Where the account is checked."`
 	Roles                         []string            `json:"roles" doc:"Roles given to the account."`
 	RealmRoles                    []string            `json:"realmRoles" doc:"Roles that the realm gives."`
+	RolesMode                     string              `json:"rolesMode" doc:"live: changes of roles act on it at once. frozen: it keeps those of its log-in."`
 	AuthMethods                   []string            `json:"authMethods" doc:"How the account proved itself: password, issued."`
 	AuthenticationTimestamp       time.Time           `json:"authenticationTimestamp" doc:"When it did."`
 	ClientIPAddress               string              `json:"clientIpAddress,omitzero" doc:"The address that the session was created from."`
@@ -85,7 +86,7 @@ func (s *sessions) view(c *dispatch.Call, v *session.View, who *session.Caller) 
 		DefaultRetentionPolicy: d.RetentionPolicy, DefaultRetentionUnit: d.RetentionUnit, DefaultRetentionPeriod: d.RetentionPeriod,
 		Hostname: s.Host.Name, HostUUID: s.Host.UUID, HostIPAddresses: s.Host.Addresses, HostServerNamePort: s.Host.ServerNamePort,
 		SessionHandle: session.HandleText(v.Handle), MaskedToken: v.MaskedToken(), AccountID: v.AccountID.String(), Realm: v.Realm,
-		Roles: v.Roles, RealmRoles: v.RealmRoles, AuthMethods: v.Methods.Names(), AuthenticationTimestamp: at(v.Authenticated),
+		Roles: v.Roles, RealmRoles: v.RealmRoles, RolesMode: v.RolesMode(), AuthMethods: v.Methods.Names(), AuthenticationTimestamp: at(v.Authenticated),
 		UserAgent: v.UserAgent, Status: v.Status().String(), Current: who != nil && who.Handle == v.Handle,
 		MaxSessionTimeoutSeconds: v.MaxSeconds, RememberMe: v.RememberMe,
 		MaxIdleExpirationTimestamp: at(v.IdleAt), MaxSessionExpirationTimestamp: at(v.MaxAt), AbandonTimestamp: at(v.AbandonAt()),

@@ -105,7 +105,17 @@ type Rule struct {
 	needs    account.Permissions // each of them
 	others   account.Permissions // reaches the objects of others
 	sessions bool                // no API keys
+	recent   recency
 }
+
+// recency is what wants a recent log-in.
+type recency uint8
+
+const (
+	nothingRecent recency = iota
+	othersRecent          // reaching the objects of others
+	allRecent
+)
 
 type access uint8
 
@@ -137,8 +147,33 @@ func (r Rule) SessionsOnly() Rule {
 	return r
 }
 
+// Recent wants a recent log-in, of sessions: what is sensitive is not done by
+// somebody who found one open, or stole it. An API key has no log-in; its rights
+// are what bounds it.
+func (r Rule) Recent() Rule {
+	r.recent = allRecent
+	return r
+}
+
+// RecentForOthers is Recent where objects of others are reached.
+func (r Rule) RecentForOthers() Rule {
+	r.recent = othersRecent
+	return r
+}
+
+// isStale reports whether the log-in of a caller's session was too long ago for
+// what wants a recent one.
+func isStale(c *Call, who *session.Caller) bool {
+	window := c.Config.RecentLoginSeconds
+	return who != nil && !who.IsKey() && window > 0 && c.Now-who.Authenticated > window
+}
+
+func reauthenticate() *api.Error {
+	return api.Errorf(api.ReauthenticationRequired, "this wants a recent log-in: call createSession with this authToken, reauthenticate, username and password, and go on with the new one")
+}
+
 // check returns why a caller may not; nil stands for nobody.
-func (r Rule) check(who *session.Caller) error {
+func (r Rule) check(c *Call, who *session.Caller) error {
 	switch {
 	case r.who == anyone:
 		return nil
@@ -150,16 +185,22 @@ func (r Rule) check(who *session.Caller) error {
 		return api.Errorf(api.KindNotAllowed, "an API key may not do this: log in and use the session")
 	case r.needs != 0 && !who.May(r.needs):
 		return api.Errorf(api.PermissionDenied, "the caller needs the permission %s", strings.Join(r.needs.Names(), ", "))
+	case r.recent == allRecent && isStale(c, who):
+		return reauthenticate()
 	}
 	return nil
 }
 
 // reach returns whose objects a caller may see or change under the rule.
-func (r Rule) reach(who *session.Caller) session.Reach {
+func (r Rule) reach(c *Call, who *session.Caller) session.Reach {
 	if who == nil {
 		return session.Reach{}
 	}
-	return session.Reach{Account: who.AccountID, All: who.May(r.others)}
+	all := who.May(r.others)
+	if c.stale = all && r.recent == othersRecent && isStale(c, who); c.stale {
+		all = false
+	}
+	return session.Reach{Account: who.AccountID, All: all}
 }
 
 // String returns the rule as the reference shows it.
@@ -180,6 +221,9 @@ func (r Rule) String() string {
 	}
 	if r.others != 0 {
 		text += "; what belongs to others with " + strings.Join(r.others.Names(), ", ")
+	}
+	if r.recent != nothingRecent {
+		text += ", after a recent log-in"
 	}
 	return text
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/clock"
 	"sessiond/internal/config"
@@ -87,9 +88,19 @@ type Call struct {
 	Known     []byte           // what validate answers about the caller's account, see session.Keeper.Check
 	Scratch   []byte           // for results that borrow memory until they are written
 
+	stale    bool // he lacks reach for want of a recent log-in
 	warnings []api.Warning
 	issued   api.Secret
 	made     api.ID
+}
+
+// Denied returns why a caller may not reach what belongs to others: he lacks the
+// permission, or a recent log-in.
+func (c *Call) Denied(p account.Permissions) *api.Error {
+	if c.stale {
+		return reauthenticate()
+	}
+	return api.Errorf(api.PermissionDenied, "the caller needs the permission %s", account.PermissionName(p))
 }
 
 // Warn adds a warning to what debug shows.

@@ -145,10 +145,10 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 	if !c.DeadToken.IsZero() && !a.AnyToken {
 		return InvalidToken()
 	}
-	if err := a.Allow.check(c.who); err != nil {
+	if err := a.Allow.check(&c.Call, c.who); err != nil {
 		return err
 	}
-	c.Reach = a.Allow.reach(c.who)
+	c.Reach = a.Allow.reach(&c.Call, c.who)
 	if c.who != nil && !a.KeepsIdle {
 		d.deps.Sessions.TouchAt(c.Now, c.who.Handle)
 	}
@@ -193,6 +193,10 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 		return nil
 	}
 	c.who, c.Settings = &c.caller, c.caller.Settings
+	if !d.deps.Sessions.AllowsFrom(c.who, c.Address) {
+		c.who = nil
+		return api.Errorf(api.AddressNotAllowed, "the account of this authToken may not be used from the client's address")
+	}
 	return nil
 }
 

@@ -27,28 +27,64 @@ package account
 
 import (
 	"fmt"
+	"maps"
+	"math"
+	"net/netip"
 	"slices"
 	"time"
 
 	"sessiond/internal/api"
+	"sessiond/internal/wire"
 	"sessiond/store"
 )
 
 // Account is one who may have sessions. It is a value of its reader: changing it
 // changes nothing until Put is committed under Cond.
 type Account struct {
-	ID              api.ID     // never comes back after a drop
-	Realm           string     //
-	Username        string     // as it was created, for display
-	Canonical       string     // see Canonical
-	Description     string     //
-	Roles           []string   // given directly; those of the realm come on top
+	ID          api.ID    // never comes back after a drop
+	Realm       string    //
+	Username    string    // as it was created, for display
+	Canonical   string    // see Canonical
+	Description string    //
+	Metadata    Metadata  // what applications keep with it
+	Roles       []RoleRef // given directly; those of the realm come on top
+	Created     time.Time //
+
 	PasswordHash    api.Secret // PHC string; zero: no password fits (a trusted realm)
 	PasswordChanged time.Time  // zero without a password
-	Created         time.Time  //
-	Disabled        bool       // refuses log-ins
-	Epoch           Epoch      //
-	Rev             store.Rev  // of the record as read, 0 before it is stored; not part of the value
+	PasswordSerial  uint64     // counts the passwords that it has had; hashing one anew does not
+	OneTimeUntil    time.Time  // until then the password is good, once, to set another one; zero: it is an ordinary one
+
+	Settings
+
+	Dropped bool // what remains of an account is its identifier, so that its sessions are known to be dead
+	Epoch   Epoch
+	Rev     store.Rev // of the record as read, 0 before it is stored; not part of the value
+}
+
+// Settings are the rules of an account: what a clone of it has too.
+type Settings struct {
+	Disabled           bool           // refuses log-ins
+	EnableAt           time.Time      // refuses log-ins before; zero: none
+	DisableAt          time.Time      // refuses log-ins, and ends sessions, from then on; zero: none
+	LockoutAfter       int            // consecutive failures that lock a lane of log-ins; 0: the built-in back-off
+	LockoutMinutes     int            // for how long; 0: defaultLockoutMinutes
+	PasswordMaxDays    int            // age at which the password must be changed; 0: none
+	LoginWithinMinutes int            // without a log-in for so long none is taken; 0: no matter
+	LastLogin          time.Time      // noted while LoginWithinMinutes is set, or when that was set
+	AllowedAddresses   []netip.Prefix // from where it may be used; none: from anywhere
+}
+
+// Metadata is what applications keep with an account: any JSON values by name.
+type Metadata map[string]wire.Raw
+
+// SizeOf returns the size of m as JSON, in bytes.
+func SizeOf(m Metadata) int {
+	text, err := wire.Marshal(m)
+	if err != nil {
+		return math.MaxInt
+	}
+	return len(text)
 }
 
 // Epoch ends many sessions in one write: a session remembers the number it was
@@ -119,19 +155,65 @@ func Decode(item store.Item) (*Account, error) {
 	return a, nil
 }
 
-// SetPassword replaces the password and ends the account's temporary sessions;
-// a caller that spares itself takes the new epoch over in the same commit.
-func (a *Account) SetPassword(hash api.Secret, at time.Time) {
-	a.PasswordHash, a.PasswordChanged = hash, at
-	a.Epoch.EndTemporary()
-	a.Epoch.Why = Why{At: at, Reason: reasonNewPassword}
+// SetPassword replaces the password. With oneTimeUntil it is good until then, and
+// only to set another one. Who commits it ends the account's temporary sessions.
+func (a *Account) SetPassword(hash api.Secret, at, oneTimeUntil time.Time) {
+	a.PasswordHash, a.PasswordChanged, a.OneTimeUntil = hash, at, oneTimeUntil
+	a.PasswordSerial++
 }
 
-const reasonNewPassword = "passwordChanged"
+// MustChange reports whether the password is good only to set another one.
+func (a *Account) MustChange(now time.Time) bool {
+	return !a.OneTimeUntil.IsZero() || a.PasswordMaxDays > 0 && !now.Before(a.PasswordChanged.AddDate(0, 0, a.PasswordMaxDays))
+}
+
+// Active reports whether the account may have sessions at a moment.
+func (a *Account) Active(now time.Time) bool {
+	return !a.Dropped && !a.Disabled && !now.Before(a.EnableAt) && (a.DisableAt.IsZero() || now.Before(a.DisableAt))
+}
+
+// AllowsFrom reports whether the account may be used from an address. One that is
+// not known is none of those that are allowed.
+func (a *Account) AllowsFrom(from netip.Addr) bool {
+	return len(a.AllowedAddresses) == 0 || slices.ContainsFunc(a.AllowedAddresses, func(p netip.Prefix) bool { return p.Contains(from) })
+}
+
+// barred says why a log-in with the right password is refused, or "".
+func (a *Account) barred(now time.Time, from netip.Addr) string {
+	switch {
+	case !a.Active(now):
+		return reasonDisabled
+	case !a.OneTimeUntil.IsZero() && !now.Before(a.OneTimeUntil):
+		return reasonOneTime
+	case a.LoginWithinMinutes > 0 && now.After(a.LastLogin.Add(time.Duration(a.LoginWithinMinutes)*time.Minute)):
+		return reasonInactive
+	case !a.AllowsFrom(from):
+		return reasonAddress
+	}
+	return ""
+}
+
+// NoteLogin notes a log-in where that matters, not more often than it does. It
+// reports whether the record is to be written.
+func (a *Account) NoteLogin(now time.Time) bool {
+	within := time.Duration(a.LoginWithinMinutes) * time.Minute
+	if within == 0 || now.Sub(a.LastLogin) < within/16 {
+		return false
+	}
+	a.LastLogin = now
+	return true
+}
+
+// Drop leaves of the account what is needed to know that its sessions are dead.
+func (a *Account) Drop() {
+	*a = Account{ID: a.ID, Realm: a.Realm, Username: a.Username, Canonical: a.Canonical, Created: a.Created, Dropped: true, Epoch: a.Epoch, Rev: a.Rev}
+}
 
 // Clone returns a copy that shares nothing with a.
 func (a *Account) Clone() *Account {
 	c := *a
 	c.Roles = slices.Clone(a.Roles)
+	c.Metadata = maps.Clone(a.Metadata)
+	c.AllowedAddresses = slices.Clone(a.AllowedAddresses)
 	return &c
 }

@@ -3,70 +3,135 @@ package account
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
 	"time"
 
 	"sessiond/internal/api"
 	"sessiond/internal/wire"
 )
 
-// formatVersion is the first byte of a record.
-const formatVersion = 1
+// formatVersion is the first byte of a record; oldestVersion is the earliest that
+// is read, whose members are all among those of today.
+const (
+	formatVersion = 2
+	oldestVersion = 1
+)
 
 // record is the stored form of an Account, and the only one that shows the
 // password's hash.
 type record struct {
-	ID              string    `json:"id"`
-	Realm           string    `json:"realm"`
-	Username        string    `json:"username"`
-	Canonical       string    `json:"canonical"`
-	Description     string    `json:"description,omitzero"`
-	Roles           []string  `json:"roles,omitzero"`
-	PasswordHash    string    `json:"passwordHash,omitzero"`
-	PasswordChanged time.Time `json:"passwordChanged,omitzero"`
-	Created         time.Time `json:"created"`
-	Disabled        bool      `json:"disabled,omitzero"`
-	EpochTemporary  uint64    `json:"epochTemporary,omitzero"`
-	EpochAll        uint64    `json:"epochAll,omitzero"`
-	EpochAt         time.Time `json:"epochAt,omitzero"`
-	EpochReason     string    `json:"epochReason,omitzero"`
-	EpochBy         string    `json:"epochBy,omitzero"`
+	ID               string         `json:"id"`
+	Realm            string         `json:"realm"`
+	Username         string         `json:"username"`
+	Canonical        string         `json:"canonical"`
+	Description      string         `json:"description,omitzero"`
+	Metadata         Metadata       `json:"metadata,omitzero"`
+	Roles            []string       `json:"roles,omitzero"`
+	PasswordHash     string         `json:"passwordHash,omitzero"`
+	PasswordChanged  time.Time      `json:"passwordChanged,omitzero"`
+	PasswordSerial   uint64         `json:"passwordSerial,omitzero"`
+	OneTimeUntil     time.Time      `json:"oneTimeUntil,omitzero"`
+	Created          time.Time      `json:"created"`
+	Disabled         bool           `json:"disabled,omitzero"`
+	EnableAt         time.Time      `json:"enableAt,omitzero"`
+	DisableAt        time.Time      `json:"disableAt,omitzero"`
+	LockoutAfter     int            `json:"lockoutAfter,omitzero"`
+	LockoutMinutes   int            `json:"lockoutMinutes,omitzero"`
+	PasswordMaxDays  int            `json:"passwordMaxDays,omitzero"`
+	LoginWithin      int            `json:"loginWithinMinutes,omitzero"`
+	LastLogin        time.Time      `json:"lastLogin,omitzero"`
+	AllowedAddresses []netip.Prefix `json:"allowedAddresses,omitzero"`
+	Dropped          bool           `json:"dropped,omitzero"`
+	EpochTemporary   uint64         `json:"epochTemporary,omitzero"`
+	EpochAll         uint64         `json:"epochAll,omitzero"`
+	EpochAt          time.Time      `json:"epochAt,omitzero"`
+	EpochReason      string         `json:"epochReason,omitzero"`
+	EpochBy          string         `json:"epochBy,omitzero"`
 }
 
 func encode(a *Account) ([]byte, error) {
-	text, err := wire.Marshal(record{
+	r := record{
 		ID: a.ID.String(), Realm: a.Realm, Username: a.Username, Canonical: a.Canonical,
-		Description: a.Description, Roles: a.Roles,
-		PasswordHash: a.PasswordHash.Reveal(), PasswordChanged: a.PasswordChanged,
-		Created: a.Created, Disabled: a.Disabled,
+		Description: a.Description, Metadata: a.Metadata,
+		PasswordHash: a.PasswordHash.Reveal(), PasswordChanged: a.PasswordChanged, PasswordSerial: a.PasswordSerial, OneTimeUntil: a.OneTimeUntil,
+		Created: a.Created, Disabled: a.Disabled, EnableAt: a.EnableAt, DisableAt: a.DisableAt,
+		LockoutAfter: a.LockoutAfter, LockoutMinutes: a.LockoutMinutes, PasswordMaxDays: a.PasswordMaxDays,
+		LoginWithin: a.LoginWithinMinutes, LastLogin: a.LastLogin, AllowedAddresses: a.AllowedAddresses, Dropped: a.Dropped,
 		EpochTemporary: a.Epoch.Temporary, EpochAll: a.Epoch.All,
 		EpochAt: a.Epoch.Why.At, EpochReason: a.Epoch.Why.Reason, EpochBy: a.Epoch.Why.By,
-	})
-	if err != nil {
-		return nil, err
 	}
-	return append([]byte{formatVersion}, text...), nil
+	for _, ref := range a.Roles {
+		r.Roles = append(r.Roles, ref.String())
+	}
+	return encodeRecord(r)
 }
 
 func decode(value []byte) (*Account, error) {
-	if len(value) == 0 {
-		return nil, errors.New("it is empty")
-	}
-	if value[0] != formatVersion {
-		return nil, fmt.Errorf("its format version is %d, this program knows %d", value[0], formatVersion)
-	}
 	var r record
-	if err := wire.Unmarshal(value[1:], &r); err != nil {
+	if err := decodeRecord(value, &r); err != nil {
 		return nil, err
 	}
 	id, err := api.ParseID(r.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &Account{
+	a := &Account{
 		ID: id, Realm: r.Realm, Username: r.Username, Canonical: r.Canonical,
-		Description: r.Description, Roles: r.Roles,
-		PasswordHash: api.NewSecret(r.PasswordHash), PasswordChanged: r.PasswordChanged,
-		Created: r.Created, Disabled: r.Disabled,
+		Description: r.Description, Metadata: r.Metadata,
+		PasswordHash: api.NewSecret(r.PasswordHash), PasswordChanged: r.PasswordChanged, PasswordSerial: r.PasswordSerial, OneTimeUntil: r.OneTimeUntil,
+		Created: r.Created, Dropped: r.Dropped,
+		Settings: Settings{
+			Disabled: r.Disabled, EnableAt: r.EnableAt, DisableAt: r.DisableAt,
+			LockoutAfter: r.LockoutAfter, LockoutMinutes: r.LockoutMinutes, PasswordMaxDays: r.PasswordMaxDays,
+			LoginWithinMinutes: r.LoginWithin, LastLogin: r.LastLogin, AllowedAddresses: r.AllowedAddresses,
+		},
 		Epoch: Epoch{Temporary: r.EpochTemporary, All: r.EpochAll, Why: Why{At: r.EpochAt, Reason: r.EpochReason, By: r.EpochBy}},
-	}, nil
+	}
+	for _, text := range r.Roles {
+		ref, err := parseRef(text)
+		if err != nil {
+			return nil, err
+		}
+		a.Roles = append(a.Roles, ref)
+	}
+	return a, nil
+}
+
+// encodeRecord writes a stored form: the format's version, then JSON.
+func encodeRecord(r any) ([]byte, error) {
+	text, err := wire.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{formatVersion}, text...), nil
+}
+
+func decodeRecord(value []byte, into any) error {
+	if len(value) == 0 {
+		return errors.New("it is empty")
+	}
+	if value[0] < oldestVersion || value[0] > formatVersion {
+		return fmt.Errorf("its format version is %d, this program knows %d to %d", value[0], oldestVersion, formatVersion)
+	}
+	return wire.Unmarshal(value[1:], into)
+}
+
+// String is a reference's stored form: the name, and, but for built-in roles, a
+// slash and the identifier.
+func (r RoleRef) String() string {
+	if r.ID.IsZero() {
+		return r.Name
+	}
+	return r.Name + "/" + r.ID.String()
+}
+
+func parseRef(text string) (RoleRef, error) {
+	name, id, found := strings.Cut(text, "/")
+	r := RoleRef{Name: name}
+	var err error
+	if found {
+		r.ID, err = api.ParseID(id)
+	}
+	return r, err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"sessiond/internal/api"
 	"sessiond/internal/clock"
@@ -22,6 +23,8 @@ type Deps struct {
 	Hasher   *Hasher   // closed by who made it
 	Throttle *Throttle // nil: a new one
 	Rand     io.Reader // for identifiers; nil: crypto/rand
+
+	PasswordWords func() []string // what passwords must not be made of, besides what is built in; nil: nothing
 }
 
 // Directory finds, checks and creates accounts. Errors that are no *api.Error
@@ -33,6 +36,9 @@ type Directory struct {
 	throttle *Throttle
 	rand     io.Reader
 	failures *failureLog
+	roles    *Roles
+	admins   administrators
+	words    func() []string
 }
 
 // New returns a Directory. It panics if Store, Clock or Hasher is missing.
@@ -46,7 +52,13 @@ func New(d Deps) *Directory {
 	if d.Rand == nil {
 		d.Rand = rand.Reader
 	}
-	return &Directory{store: d.Store, clock: d.Clock, hasher: d.Hasher, throttle: d.Throttle, rand: d.Rand, failures: newFailureLog()}
+	if d.PasswordWords == nil {
+		d.PasswordWords = func() []string { return nil }
+	}
+	return &Directory{
+		store: d.Store, clock: d.Clock, hasher: d.Hasher, throttle: d.Throttle, rand: d.Rand, failures: newFailureLog(), roles: NewRoles(),
+		admins: administrators{keys: map[string]bool{}}, words: d.PasswordWords,
+	}
 }
 
 // Find returns an account. Errors: NotFound; BadParam for what cannot be a user
@@ -56,9 +68,19 @@ func (d *Directory) Find(ctx context.Context, realm, username string) (*Account,
 	if err != nil {
 		return nil, err
 	}
-	item, err := d.store.Get(ctx, Key(realm, canonical))
-	if errors.Is(err, store.ErrNotFound) {
+	a, err := d.at(ctx, Key(realm, canonical))
+	if err == nil && (a == nil || a.Dropped) {
 		return nil, api.Errorf(api.NotFound, "there is no such account")
+	}
+	return a, err
+}
+
+// at returns the account under a key, dropped ones too; nil if there never was
+// one.
+func (d *Directory) at(ctx context.Context, key string) (*Account, error) {
+	item, err := d.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil //nolint:nilnil // there is none
 	}
 	if err != nil {
 		return nil, fmt.Errorf("account: find: %w", err)
@@ -68,47 +90,43 @@ func (d *Directory) Find(ctx context.Context, realm, username string) (*Account,
 
 // NewAccount is what an account is created from.
 type NewAccount struct {
-	Realm       string
-	Username    string
-	Description string
-	Roles       []string
-	Password    api.Secret // zero: nobody can log in with a password
+	Realm        string
+	Username     string
+	Roles        []string
+	Password     api.Secret     // zero: nobody can log in with a password
+	OneTimeUntil time.Time      // of Password, as in Account
+	Set          func(*Account) // sets what else there is; nil: nothing
 }
 
 // Create stores a new account and its event. Errors: AlreadyExists,
 // PasswordPolicy, BadParam for the user name or a role, Overloaded.
 func (d *Directory) Create(ctx context.Context, by event.Actor, n NewAccount) (*Account, error) {
-	a, err := d.Fresh(n.Realm, n.Username, n.Roles)
+	a, err := d.Fresh(ctx, n.Realm, n.Username, n.Roles)
 	if err != nil {
 		return nil, err
 	}
-	a.Description = n.Description
-	switch _, err := d.store.Get(ctx, a.Key()); {
-	case err == nil:
-		return nil, alreadyExists()
-	case !errors.Is(err, store.ErrNotFound):
-		return nil, fmt.Errorf("account: create: %w", err)
+	if n.Set != nil {
+		n.Set(a)
 	}
 	if !n.Password.IsZero() {
-		prepared, refusal := CheckPassword(n.Username, n.Password)
-		if refusal != nil {
-			return nil, refusal
-		}
-		if a.PasswordHash, err = d.Hash(ctx, prepared); err != nil {
+		hash, err := d.NewHash(ctx, n.Realm, n.Username, n.Password)
+		if err != nil {
 			return nil, err
 		}
-		a.PasswordChanged = a.Created
+		a.SetPassword(hash, a.Created, n.OneTimeUntil)
 	}
 	put, err := a.Put()
 	if err != nil {
 		return nil, err
 	}
-	tx := store.Tx{If: []store.Cond{a.Cond()}, Put: []store.Put{put}}
+	tx := store.Tx{If: append([]store.Cond{a.Cond()}, d.roles.conds(a.Roles)...), Put: []store.Put{put}}
 	created := event.Event{Time: a.Created, Kind: event.AccountCreated, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username, By: by}
 	event.Append(&tx, created)
 	a.Rev, err = d.store.Commit(ctx, tx)
 	if errors.Is(err, store.ErrConflict) {
-		return nil, alreadyExists()
+		if _, found := d.Find(ctx, n.Realm, n.Username); found == nil {
+			return nil, alreadyExists()
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("account: create: %w", err)
@@ -117,35 +135,45 @@ func (d *Directory) Create(ctx context.Context, by event.Actor, n NewAccount) (*
 }
 
 func alreadyExists() *api.Error {
-	return api.Errorf(api.AlreadyExists, "an account of this user name exists in the realm")
+	return api.Errorf(api.AlreadyExists, "an account of this user name, in some spelling, exists in the realm")
 }
 
 // Fresh returns a new account without a password that is not stored yet: its
-// Cond says that no such account exists. Errors: BadParam for the user name or a
-// role.
-func (d *Directory) Fresh(realm, username string, roles []string) (*Account, error) {
+// Cond says that no such account exists. Errors: AlreadyExists, BadParam for the
+// user name or a role.
+func (d *Directory) Fresh(ctx context.Context, realm, username string, roles []string) (*Account, error) {
 	canonical, err := Canonical(username)
 	if err != nil {
 		return nil, err
 	}
-	for _, role := range roles {
-		if !IsRole(role) {
-			return nil, api.Errorf(api.BadParam, "there is no such role")
+	refs, err := d.refs(roles)
+	if err != nil {
+		return nil, err
+	}
+	old, err := d.at(ctx, Key(realm, canonical))
+	if err != nil {
+		return nil, err
+	}
+	var rev store.Rev
+	if old != nil {
+		if rev = old.Rev; !old.Dropped {
+			return nil, alreadyExists()
 		}
 	}
-	var random [10]byte
-	if _, err := io.ReadFull(d.rand, random[:]); err != nil {
-		return nil, fmt.Errorf("account: make an identifier: %w", err)
+	id, err := d.newID()
+	if err != nil {
+		return nil, err
 	}
-	now := d.clock.Now()
-	return &Account{
-		ID: api.NewID(now, random), Realm: realm, Username: username, Canonical: canonical,
-		Roles: uniq(roles), Created: now,
-	}, nil
+	return &Account{ID: id, Realm: realm, Username: username, Canonical: canonical, Roles: refs, Created: d.clock.Now(), Rev: rev}, nil
 }
 
-func uniq(roles []string) []string {
-	return slices.Compact(slices.Sorted(slices.Values(roles)))
+// newID returns an identifier that nothing else has.
+func (d *Directory) newID() (api.ID, error) {
+	var random [10]byte
+	if _, err := io.ReadFull(d.rand, random[:]); err != nil {
+		return api.ID{}, fmt.Errorf("account: make an identifier: %w", err)
+	}
+	return api.NewID(d.clock.Now(), random), nil
 }
 
 // Hash returns the PHC string of a password, whether or not it was prepared by
@@ -159,13 +187,24 @@ func (d *Directory) Hash(ctx context.Context, password api.Secret) (api.Secret, 
 	return d.hasher.Hash(ctx, Lane{Familiar: true}, prepared)
 }
 
+// NewHash returns the PHC string of what is to become the password of an account.
+// Errors: PasswordPolicy, Overloaded, ShuttingDown.
+func (d *Directory) NewHash(ctx context.Context, realm, username string, password api.Secret) (api.Secret, error) {
+	prepared, refusal := PasswordPolicy{Words: d.words()}.Check(realm, username, password)
+	if refusal != nil {
+		return api.Secret{}, refusal
+	}
+	return d.Hash(ctx, prepared)
+}
+
 // MaxPage is the most accounts that List returns at once.
 const MaxPage = 1000
 
 // List returns the accounts of a realm whose canonical names begin with one of
 // the prefixes, or all if there is none, ordered by canonical name: those after
 // the given one, at most limit (0 means MaxPage). next goes into after for the
-// next page and is "" on the last. Pages are no snapshot. Errors: BadParam for
+// next page and is "" on the last. Where accounts were dropped a page may hold
+// fewer, or none, and have a next one. Pages are no snapshot. Errors: BadParam for
 // a prefix that can begin no user name.
 func (d *Directory) List(ctx context.Context, realm string, prefixes []string, after string, limit int) (page []*Account, next string, err error) {
 	if limit <= 0 || limit > MaxPage {
@@ -198,11 +237,14 @@ func (d *Directory) List(ctx context.Context, realm string, prefixes []string, a
 			page = append(page, a)
 		}
 		if len(page) > limit {
-			page = page[:limit]
-			return page, page[limit-1].Canonical, nil
+			return living(page[:limit]), page[limit-1].Canonical, nil
 		}
 	}
-	return page, "", nil
+	return living(page), "", nil
+}
+
+func living(page []*Account) []*Account {
+	return slices.DeleteFunc(page, func(a *Account) bool { return a.Dropped })
 }
 
 // disjoint returns canonical prefixes in ascending order, of which none begins

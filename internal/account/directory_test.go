@@ -387,29 +387,29 @@ func TestList(t *testing.T) {
 
 func TestFresh(t *testing.T) {
 	h := newHouse(t)
-	a, err := h.Fresh("partners", "Carol", []string{"issuer", "gateway", "issuer"})
+	a, err := h.Fresh(t.Context(), "partners", "Carol", []string{"issuer", "gateway", "issuer"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(store.Cond{Key: "acct/partners:carol"}, a.Cond()); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"gateway", "issuer"}, a.Roles); diff != "" {
+	if diff := cmp.Diff([]RoleRef{{Name: "gateway"}, {Name: "issuer"}}, a.Roles); diff != "" {
 		t.Error(diff)
 	}
 	if a.ID.IsZero() || !a.ID.Time().Equal(morning) || !a.PasswordHash.IsZero() || h.store.Rev() != 0 {
 		t.Errorf("got %+v at revision %d", a, h.store.Rev())
 	}
-	if _, err := h.Fresh("partners", "Carol", []string{"root"}); codeOf(err) != api.BadParam {
+	if _, err := h.Fresh(t.Context(), "partners", "Carol", []string{"root"}); codeOf(err) != api.BadParam {
 		t.Errorf("an unknown role: %v", err)
 	}
 }
 
-func TestChangingAPasswordEndsTemporarySessions(t *testing.T) {
+func TestEpochs(t *testing.T) {
 	a := full()
 	before := a.Epoch
-	a.SetPassword(api.NewSecret("new"), morning)
-	if a.Epoch.For(false) == before.For(false) || a.Epoch.For(true) != before.For(true) || a.Epoch.Why.Reason != reasonNewPassword {
+	a.Epoch.EndTemporary()
+	if a.Epoch.For(false) == before.For(false) || a.Epoch.For(true) != before.For(true) {
 		t.Errorf("epochs go from %+v to %+v", before, a.Epoch)
 	}
 	before = a.Epoch

@@ -20,6 +20,9 @@ const (
 	reasonUnknown   = "unknownAccount"
 	reasonPassword  = "wrongPassword"
 	reasonDisabled  = "disabledAccount"
+	reasonOneTime   = "oneTimePasswordExpired"
+	reasonInactive  = "inactiveAccount"
+	reasonAddress   = "addressNotAllowed"
 	reasonThrottled = "throttled"
 	reasonOthers    = "others"
 )
@@ -119,7 +122,7 @@ func name(ctx context.Context, s store.Store, key string, e *event.Event) error 
 	if err != nil {
 		return err
 	}
-	if a, err := Decode(item); err == nil {
+	if a, err := Decode(item); err == nil && !a.Dropped {
 		e.AccountID, e.Username = a.ID.String(), a.Username
 	}
 	return nil

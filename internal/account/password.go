@@ -22,11 +22,6 @@ type PasswordPolicy struct {
 	Words []string // what passwords must not be made of, beside what is built in
 }
 
-// CheckPassword is Check of a policy without words, where the realm is unknown.
-func CheckPassword(username string, password api.Secret) (prepared api.Secret, refusal *api.Error) {
-	return PasswordPolicy{}.Check("", username, password)
-}
-
 // Check says whether password may become the password of the account called
 // username in realm, and returns its prepared form. The refusal has code
 // PasswordPolicy and states the rule; it never quotes the password.

@@ -32,7 +32,7 @@ func TestCheckPassword(t *testing.T) {
 		{"a common one", "alice", "highschoolmusical", false},
 		{"the user name in full width", "alice.liddell.1865", "ａｌｉｃｅ.ｌｉｄｄｅｌｌ.1865", false},
 	} {
-		prepared, refusal := CheckPassword(tt.username, api.NewSecret(tt.password))
+		prepared, refusal := PasswordPolicy{}.Check("", tt.username, api.NewSecret(tt.password))
 		if (refusal == nil) != tt.ok || prepared.IsZero() == tt.ok {
 			t.Errorf("%s: prepared %t, refusal %v; want it accepted: %t", tt.why, !prepared.IsZero(), refusal, tt.ok)
 			continue

@@ -2,14 +2,17 @@ package account
 
 import (
 	"iter"
+	"slices"
 	"strings"
+
+	"sessiond/internal/api"
 )
 
 // Permissions is a set of the server's own permissions, one bit each. The zero
 // set allows nothing.
 type Permissions uint32
 
-// The server's own permissions.
+// The server's own permissions. Their bits are stored.
 const (
 	SessionsRead Permissions = 1 << iota
 	SessionsWrite
@@ -114,4 +117,50 @@ func matches(pattern, name string) bool {
 		return pattern == name
 	}
 	return (stem == "" || strings.HasSuffix(stem, ".")) && strings.HasPrefix(name, stem)
+}
+
+// Covers reports whether who holds the patterns of have holds whatever those of
+// want match, now and later.
+func Covers(have, want []string) bool {
+	return !slices.ContainsFunc(want, func(w string) bool {
+		return !slices.ContainsFunc(have, func(h string) bool { return covers(h, w) })
+	})
+}
+
+// covers reports whether pattern h matches all that w does. The star alone means
+// everything but what is the server's own.
+func covers(h, w string) bool {
+	if h == w {
+		return true
+	}
+	if strings.HasPrefix(w, ownPrefix) && !strings.HasPrefix(h, ownPrefix) {
+		return false
+	}
+	return strings.HasSuffix(h, "*") && matches(h, strings.TrimSuffix(w, "*"))
+}
+
+// CheckPattern refuses what cannot be the pattern of a permission: words of
+// letters, digits, underscores and hyphens with dots between them, of which the
+// last may be a star, or a star alone. One of the server's own must match some
+// permission. The error has code BadParam.
+func CheckPattern(pattern string) *api.Error {
+	ok := len(pattern) <= MaxPattern
+	words := strings.Split(pattern, ".")
+	for i, word := range words {
+		if word == "*" && i == len(words)-1 {
+			continue
+		}
+		ok = ok && word != ""
+		for j := range len(word) {
+			c := word[j]
+			ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-')
+		}
+	}
+	switch {
+	case !ok:
+		return api.Errorf(api.BadParam, "a permission is written as words with dots between them, such as orders.read, or orders.* for all that begins so, at most %d bytes", MaxPattern)
+	case words[0]+"." == ownPrefix && Grant([]string{pattern}) == 0:
+		return api.Errorf(api.BadParam, "this permission of the server's own does not exist: the reference lists them")
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"sessiond/internal/account"
+	"sessiond/internal/api"
 )
 
 func TestGrant(t *testing.T) {
@@ -42,11 +43,11 @@ func TestGrant(t *testing.T) {
 
 func TestBuiltinRoles(t *testing.T) {
 	got := map[string]string{}
-	for _, role := range account.BuiltinRoles() {
-		if !account.IsRole(role.Name) || role.Doc == "" {
-			t.Errorf("role %s: unknown or without a doc", role.Name)
+	for _, role := range account.NewRoles().All() {
+		if !role.IsBuiltin() || role.Description == "" {
+			t.Errorf("role %s: not built in or without a description", role.Name)
 		}
-		names := account.Effective([]string{role.Name}).Names()
+		names := role.Grants().Names()
 		got[role.Name] = strings.ReplaceAll(strings.Join(names, " "), "sessiond.", "")
 	}
 	want := map[string]string{
@@ -63,8 +64,12 @@ func TestBuiltinRoles(t *testing.T) {
 }
 
 func TestWhatNoRoleAllows(t *testing.T) {
-	if p := account.Effective([]string{"root", "", "Admin"}); p != 0 {
+	roles := account.NewRoles()
+	if p := account.Effective(roles.Named([]string{"root", ""})); p != 0 {
 		t.Errorf("unknown roles allow %v", p.Names())
+	}
+	if held := roles.Held([]account.RoleRef{{Name: "admin", ID: api.ID{1}}}); held != nil {
+		t.Errorf("somebody who held another role of this name holds %v", account.Names(held))
 	}
 	if account.AllPermissions.Has(0) {
 		t.Error("a rule without a permission lets somebody in")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"sessiond/internal/api"
 	"sessiond/internal/event"
@@ -12,37 +13,37 @@ import (
 
 const (
 	realmNative = "native"
-	roleAdmin   = "admin"
 	reasonReset = "resetAdmin"
+
+	reasonNewPassword = "passwordChanged"
 )
 
 // ResetAdmin lets somebody in again who has nothing but access to the data: it
 // sets the password of an account of the realm native without asking for the
-// present one, enables it, gives it the role admin and ends its temporary
-// sessions, in one commit with its event. An account that does not exist is
+// present one, enables it for every address, gives it the role admin and ends its
+// temporary sessions, in one commit with its event. An account that does not exist is
 // created, which it reports. Errors: PasswordPolicy, BadParam for the user name,
 // Conflict.
 func (d *Directory) ResetAdmin(ctx context.Context, username string, password api.Secret) (created bool, err error) {
 	a, err := d.Find(ctx, realmNative, username)
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
-		_, err := d.Create(ctx, event.Actor{}, NewAccount{Realm: realmNative, Username: username, Roles: []string{roleAdmin}, Password: password})
+		_, err := d.Create(ctx, event.Actor{}, NewAccount{Realm: realmNative, Username: username, Roles: []string{adminRole}, Password: password})
 		return err == nil, err
 	}
 	if err != nil {
 		return false, err
 	}
-	prepared, refusal := CheckPassword(username, password)
-	if refusal != nil {
-		return false, refusal
-	}
-	hash, err := d.Hash(ctx, prepared)
+	hash, err := d.NewHash(ctx, realmNative, username, password)
 	if err != nil {
 		return false, err
 	}
 	now := d.clock.Now()
-	a.SetPassword(hash, now)
-	a.Disabled = false
-	a.Roles = uniq(append(a.Roles, roleAdmin))
+	a.SetPassword(hash, now, time.Time{})
+	a.Epoch.EndTemporary()
+	a.Epoch.Why = Why{At: now, Reason: reasonNewPassword}
+	a.Disabled, a.EnableAt, a.DisableAt = false, time.Time{}, time.Time{}
+	a.AllowedAddresses, a.LastLogin = nil, now
+	a.Roles = uniq(append(a.Roles, RoleRef{Name: adminRole}))
 	put, err := a.Put()
 	if err != nil {
 		return false, err

@@ -23,11 +23,11 @@ func TestResetAdmin(t *testing.T) {
 		wantEvent   event.Event
 	}{
 		"one who forgot the password": {
-			before: func(a *Account) { a.Roles = []string{"admin"} }, wantRoles: []string{"admin"},
+			before: func(a *Account) { a.Roles = []RoleRef{{Name: "admin"}} }, wantRoles: []string{"admin"},
 			wantEvent: event.Event{Kind: event.PasswordChanged, Reason: "resetAdmin"},
 		},
 		"one without the role, disabled": {
-			before: func(a *Account) { a.Roles, a.Disabled = []string{"auditor"}, true }, wantRoles: []string{"admin", "auditor"},
+			before: func(a *Account) { a.Roles, a.Disabled = []RoleRef{{Name: "auditor"}}, true }, wantRoles: []string{"admin", "auditor"},
 			wantEvent: event.Event{Kind: event.PasswordChanged, Reason: "resetAdmin"},
 		},
 		"one that is gone": {
@@ -58,7 +58,7 @@ func TestResetAdmin(t *testing.T) {
 			if err != nil {
 				t.Fatalf("the new password: %v", err)
 			}
-			if diff := cmp.Diff(tt.wantRoles, a.Roles); diff != "" || a.Disabled || !a.PasswordChanged.Equal(h.clock.Now()) {
+			if diff := cmp.Diff(tt.wantRoles, Names(h.Roles().Held(a.Roles))); diff != "" || a.Disabled || !a.PasswordChanged.Equal(h.clock.Now()) {
 				t.Errorf("the account is %+v %s", a, diff)
 			}
 			if tt.before != nil && (a.Epoch.For(false) == before.For(false) || a.Epoch.For(true) != before.For(true)) {

@@ -82,6 +82,21 @@ type policy struct {
 	wait  time.Duration
 }
 
+// defaultLockoutMinutes is the wait of an account that says only after how many
+// failures it wants one.
+const defaultLockoutMinutes = 5
+
+func policyOf(a *Account) policy {
+	if a.LockoutAfter <= 0 {
+		return policy{}
+	}
+	minutes := a.LockoutMinutes
+	if minutes <= 0 {
+		minutes = defaultLockoutMinutes
+	}
+	return policy{after: a.LockoutAfter, wait: time.Duration(minutes) * time.Minute}
+}
+
 // free returns how many failures in a row cost no wait.
 func (p policy) free() uint16 {
 	if p.after > 0 {

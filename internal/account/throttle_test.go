@@ -361,6 +361,42 @@ func TestAHundredFailuresCostADay(t *testing.T) {
 	}
 }
 
+func TestAnAccountsOwnLockout(t *testing.T) {
+	for _, tt := range []struct {
+		account Account
+		want    string // what each failure costs, in seconds
+	}{
+		{Account{}, "[0 0 0 0 1 2 4]"},
+		{Account{Settings: Settings{LockoutMinutes: 7}}, "[0 0 0 0 1 2 4]"},
+		{Account{Settings: Settings{LockoutAfter: 1}}, "[300 300 300 300 300 300 300]"},
+		{Account{Settings: Settings{LockoutAfter: 3}}, "[0 0 300 300 300 300 300]"},
+		{Account{Settings: Settings{LockoutAfter: 3, LockoutMinutes: 60}}, "[0 0 3600 3600 3600 3600 3600]"},
+		{Account{Settings: Settings{LockoutAfter: 6, LockoutMinutes: 2}}, "[0 0 0 0 0 120 120]"},
+	} {
+		for _, familiar := range []bool{true, false} {
+			c := clock.NewFake(morning)
+			th := NewThrottle(c)
+			who := alice
+			who.policy, who.familiar = policyOf(&tt.account), familiar
+			var waits []int64
+			for range 7 {
+				begin(t, th, who, netip.MustParseAddr("192.0.2.1")).fail()
+				var wait int64
+				if a, refusal := th.begin(who, netip.MustParseAddr("192.0.2.1")); refusal != nil {
+					wait = refusal.Data.RetryAfterSeconds
+				} else {
+					a.refund()
+				}
+				waits = append(waits, wait)
+				c.Advance(time.Duration(wait) * time.Second)
+			}
+			if got := fmt.Sprint(waits); got != tt.want {
+				t.Errorf("%d failures, %d minutes: failures cost %s, want %s", tt.account.LockoutAfter, tt.account.LockoutMinutes, got, tt.want)
+			}
+		}
+	}
+}
+
 // Forgetting is no way around a long wait, nor around a generous policy.
 func TestNoWaitEndsByForgetting(t *testing.T) {
 	for _, p := range []policy{{}, {1, 72 * time.Hour}, {3, 25 * time.Hour}, {50, time.Hour}} {

@@ -28,7 +28,7 @@ func (d *Directory) Verify(ctx context.Context, realm, username string, password
 	}
 	settle := attempt.refund // also where check panics: an attempt under way counts
 	defer func() { settle() }()
-	reason, err := d.check(ctx, who, password, network.Of(from))
+	reason, err := d.check(ctx, who, password, from)
 	switch {
 	case err != nil:
 		return nil, err
@@ -65,7 +65,9 @@ func (d *Directory) lookup(ctx context.Context, realm, username string, from net
 		if err != nil {
 			return claimed{}, err
 		}
-		who.record, who.account = a, a.ID
+		if !a.Dropped {
+			who.record, who.account, who.policy = a, a.ID, policyOf(a)
+		}
 	case !errors.Is(err, store.ErrNotFound):
 		return claimed{}, fmt.Errorf("account: verify: %w", err)
 	}
@@ -79,7 +81,7 @@ func (d *Directory) lookup(ctx context.Context, realm, username string, from net
 
 // check does the same work whether there is an account or none: one hash. It
 // returns why the log-in fails, or "". An error means that nothing was checked.
-func (d *Directory) check(ctx context.Context, who claimed, password api.Secret, home netip.Addr) (reason string, err error) {
+func (d *Directory) check(ctx context.Context, who claimed, password api.Secret, from netip.Addr) (reason string, err error) {
 	var phc api.Secret
 	reason = reasonUnknown
 	if who.record != nil {
@@ -89,14 +91,12 @@ func (d *Directory) check(ctx context.Context, who claimed, password api.Secret,
 	if err != nil {
 		phc = api.Secret{} // it is no account's password
 	}
-	match, err := d.hasher.Verify(ctx, Lane{Familiar: who.familiar, Network: home}, prepared, phc)
+	match, err := d.hasher.Verify(ctx, Lane{Familiar: who.familiar, Network: network.Of(from)}, prepared, phc)
 	switch {
 	case err != nil:
 		return "", err
-	case match && who.record.Disabled:
-		return reasonDisabled, nil
 	case match:
-		return "", nil
+		return who.record.barred(d.clock.Now(), network.Clean(from)), nil
 	}
 	return reason, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +53,7 @@ func TestResetAdmin(t *testing.T) {
 			if given == "" {
 				given = regexp.MustCompile(`[A-Z2-7]{26}`).FindString(stdout)
 			}
-			if a := login(t, dir, tt.account, given); !strings.Contains(strings.Join(a.Roles, " "), "admin") {
+			if a := login(t, dir, tt.account, given); !slices.Contains(a.Roles, account.RoleRef{Name: "admin"}) {
 				t.Errorf("the account has the roles %v", a.Roles)
 			}
 		})

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"time"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -15,7 +16,7 @@ import (
 // store.ErrNotFound for a session that does not live.
 func (k *Keeper) Alter(ctx context.Context, h api.ID, by event.Actor, change func(*Record) error) (View, error) {
 	var r *Record
-	err := retry(func() (err error) {
+	err := store.Retry(func() (err error) {
 		r, err = k.alter(ctx, h, by, change)
 		return err
 	})
@@ -57,9 +58,9 @@ func (k *Keeper) alter(ctx context.Context, h api.ID, by event.Actor, change fun
 // idle time asked for was over already. One that had expired before its life could
 // be lengthened is dead; its end is written, so that it is after a restart too.
 func (k *Keeper) altered(ctx context.Context, r *Record) (View, error) {
-	v, ok, err := k.complete(r)
-	if ok || err != nil {
-		return v, err
+	v, ok := k.complete(r)
+	if ok {
+		return v, nil
 	}
 	if r.End = r.expiry(k.now()); r.End != (End{}) {
 		return View{Record: r}, nil
@@ -77,31 +78,33 @@ type PasswordChange struct {
 	Realm, Username string
 	Password        api.Secret
 	By              event.Actor
-	Checked         *account.Account // as it was when its present password was checked; nil: an administrator's word stands for it
-	Spare           *Caller          // the account's own session that lives on, and must be alive
+	Checked         *account.Account             // as it was when its present password was checked; nil: an administrator's word stands for it
+	Spare           *Caller                      // the account's own session that lives on, and must be alive
+	Allow           func(*account.Account) error // refuses an administrator's word; nil: none is needed
 }
 
 // ChangePassword replaces an account's password, which ends its other temporary
 // sessions in the same commit, and returns how many. A password that was checked
 // and has been replaced by others since then changes nothing: LoginFailed.
 func (k *Keeper) ChangePassword(ctx context.Context, c PasswordChange) (int, error) {
-	realm, username, password, by, spare := c.Realm, c.Username, c.Password, c.By, c.Spare
-	prepared, refusal := account.CheckPassword(username, password)
-	if refusal != nil {
-		return 0, refusal
-	}
-	hashed, err := k.accounts.Hash(ctx, prepared)
+	hashed, err := k.accounts.NewHash(ctx, c.Realm, c.Username, c.Password)
 	if err != nil {
 		return 0, err
 	}
-	return k.EndAccount(ctx, realm, username, EndAccount{
-		Spare: spare, Reason: ReasonPasswordChanged, By: by, Event: event.Event{Kind: event.PasswordChanged},
+	_, ended, err := k.AlterAccount(ctx, c.Realm, c.Username, &AccountChange{
+		Spare: c.Spare, Reason: ReasonPasswordChanged, By: c.By, Event: event.Event{Kind: event.PasswordChanged},
 		Change: func(a *account.Account) error {
-			if c.Checked != nil && (a.ID != c.Checked.ID || a.PasswordHash != c.Checked.PasswordHash) {
+			if c.Checked != nil && (a.ID != c.Checked.ID || a.PasswordSerial != c.Checked.PasswordSerial) {
 				return account.LoginFailed()
 			}
-			a.PasswordHash, a.PasswordChanged = hashed, k.clock.Now()
+			if c.Allow != nil {
+				if err := c.Allow(a); err != nil {
+					return err
+				}
+			}
+			a.SetPassword(hashed, k.clock.Now(), time.Time{})
 			return nil
 		},
 	})
+	return ended, err
 }

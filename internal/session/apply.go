@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,13 +19,14 @@ import (
 func (t *Table) Apply(c store.Change) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	accounts, first := accountsIn(c.Put)
+	above, first := t.aboveIn(c.Put)
 	for i := range c.Put {
-		if err := t.put(&c.Put[i], accounts); err != nil && first == nil {
+		if err := t.put(&c.Put[i], above); err != nil && first == nil {
 			first = err
 		}
 	}
-	for _, a := range accounts {
+	t.raise(above)
+	for _, a := range above.accounts {
 		if n := t.byAccount[a.ID]; n != 0 {
 			t.learn(n, a)
 			t.settleDead(t.account(n))
@@ -38,28 +40,58 @@ func (t *Table) Apply(c store.Change) error {
 	return first
 }
 
-// accountsIn returns the records of accounts among what a commit put. They come
-// after its sessions: one that is spared must have the new epoch before those of
-// the old are buried.
-func accountsIn(put []store.Item) (accounts []*account.Account, first error) {
+// above is what a commit put that decides about many sessions at once.
+type above struct {
+	accounts    []*account.Account
+	generations []risen
+}
+
+// risen is an epoch as it is from now on.
+type risen struct {
+	of *generation
+	to Generation
+}
+
+// aboveIn finds what decides about many sessions among what a commit put. It is
+// put in force after the commit's sessions: one that is spared must have the new
+// epoch before those of the old are buried.
+func (t *Table) aboveIn(put []store.Item) (a above, first error) {
 	for i := range put {
-		if !strings.HasPrefix(put[i].Key, account.KeyPrefix) {
-			continue
+		var err error
+		switch key := put[i].Key; {
+		case strings.HasPrefix(key, account.KeyPrefix):
+			var record *account.Account
+			if record, err = account.Decode(put[i]); err == nil {
+				a.accounts = append(a.accounts, record)
+			}
+		case strings.HasPrefix(key, epochKeys):
+			r := risen{of: &t.server}
+			if name, ok := strings.CutPrefix(key, realmEpoch("")); ok {
+				r.of = t.realm(t.realmNumber(name)).generation
+			}
+			if r.to, err = decodeGeneration(put[i]); err == nil {
+				a.generations = append(a.generations, r)
+			}
 		}
-		a, err := account.Decode(put[i])
-		if err == nil {
-			accounts = append(accounts, a)
-		} else if first == nil {
+		if first == nil {
 			first = err
 		}
 	}
-	return accounts, first
+	return a, first
 }
 
-// put takes over a stored value, but for accounts: only what the sessions need of
-// those that changed with them.
-func (t *Table) put(item *store.Item, accounts []*account.Account) error {
-	kind, rest, _ := strings.Cut(item.Key, "/")
+// raise puts epochs of the server and of realms in force.
+func (t *Table) raise(a above) {
+	for _, r := range a.generations {
+		r.of.temp.Store(uint32(r.to.Temporary)) //nolint:gosec // counts mass log-outs
+		r.of.all.Store(uint32(r.to.All))        //nolint:gosec // counts mass log-outs
+		t.stale = true
+	}
+}
+
+// put takes over a stored session, or its end.
+func (t *Table) put(item *store.Item, above above) error {
+	kind, _, _ := strings.Cut(item.Key, "/")
 	switch kind + "/" {
 	case liveKeys:
 		h, ok := handleOf(liveKeys, item.Key)
@@ -70,36 +102,20 @@ func (t *Table) put(item *store.Item, accounts []*account.Account) error {
 		if err != nil {
 			return err
 		}
-		t.upsert(r, t.reader.form, 0, accounts)
+		t.upsert(r, t.reader.form, 0, above)
 	case endKeys:
 		if h, ok := handleOf(endKeys, item.Key); ok {
 			t.remove(h)
 		}
-	case epochKeys:
-		g, err := decodeGeneration(*item)
-		if err != nil {
-			return err
-		}
-		if name, ok := strings.CutPrefix(rest, "realm:"); ok {
-			t.realm(t.realmNumber(name)).generation.set(g)
-		} else {
-			t.server.set(g)
-		}
-		t.stale = true
 	}
 	return nil
 }
 
-func (g *generation) set(to Generation) {
-	g.temp.Store(uint32(to.Temporary)) //nolint:gosec // counts mass log-outs
-	g.all.Store(uint32(to.All))        //nolint:gosec // counts mass log-outs
-}
-
 // upsert inserts a session, or renews what the table holds of it; form is what its
 // settings are stored as. A session that
-// was used later than its record says keeps that. If its account is among those
-// given, which changed in the same commit, readers see both changes or neither.
-func (t *Table) upsert(r *Record, form []byte, touched uint32, accounts []*account.Account) {
+// was used later than its record says keeps that. Of it and of what is above it,
+// which changed in the same commit, readers see both changes or neither.
+func (t *Table) upsert(r *Record, form []byte, touched uint32, above above) {
 	s, tag := t.shardOf(&r.Handle)
 	s.mu.RLock()
 	n := s.find(tag, &r.Handle, t)
@@ -113,11 +129,11 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, accounts []*accou
 	} else {
 		e = t.entry(n)
 	}
-	settings := t.settings.put(&r.Settings, form)
+	settings := t.settingsOf(&r.Settings, form)
 	touched = max(touched, uint32(r.LastAccess)) //nolint:gosec // until 2106
 
 	s.mu.Lock()
-	late := !isNew && e.expired(t.now()) // it was dead before this could lengthen its life
+	late := !isNew && t.expired(e, t.now()) // it was dead before this could lengthen its life
 	old := e.settings
 	e.handle, e.hash, e.settings = r.Handle, r.Secrets[0].Hash, settings
 	e.server, e.realm, e.epoch = uint32(r.Epochs.Server), uint32(r.Epochs.Realm), uint32(r.Epochs.Account) //nolint:gosec // counts mass log-outs
@@ -130,9 +146,13 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, accounts []*accou
 	if isNew {
 		s.insert(tag, n)
 	}
-	if i := slices.IndexFunc(accounts, func(a *account.Account) bool { return a.ID == r.AccountID }); i >= 0 {
-		t.learn(e.account, accounts[i])
+	if isNew && r.Frozen != nil {
+		s.freeze(n, t.frozenSetOf(r.Frozen))
 	}
+	if i := slices.IndexFunc(above.accounts, func(a *account.Account) bool { return a.ID == r.AccountID }); i >= 0 {
+		t.learn(e.account, above.accounts[i])
+	}
+	t.raise(above)
 	s.mu.Unlock()
 
 	if isNew {
@@ -144,7 +164,19 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, accounts []*accou
 	if late {
 		t.bury(e)
 	}
-	t.expiry.note(n, e)
+	t.note(n, e)
+}
+
+// settingsOf returns the number of a session's settings; form is their stored
+// form, if it is known.
+func (t *Table) settingsOf(s *config.Settings, form []byte) uint32 {
+	if form == nil {
+		form = encodeSettings(s)
+	}
+	return t.settings.put(form, func() *config.Settings {
+		c := *s
+		return &c
+	})
 }
 
 // wall is the second at which the lifetime ends; 0 is never.
@@ -163,6 +195,9 @@ func (r *Record) flags() uint32 {
 	if r.RememberMe {
 		flags |= isRememberMe
 	}
+	if r.Frozen != nil {
+		flags |= isFrozen
+	}
 	return flags
 }
 
@@ -176,7 +211,7 @@ func (t *Table) link(n uint32, e *entry, r *Record) {
 	}
 	slot.head = n
 	if r.Address.IsValid() && !r.Permanent {
-		e.address = t.addressNumber(keyOfAddress(r.Address))
+		e.address = t.addressNumber(r.Address)
 		a := t.address(e.address)
 		e.adrNext = a.head
 		if a.head != 0 {
@@ -200,6 +235,10 @@ func (t *Table) remove(h api.ID) {
 	e := t.entry(n)
 	s.remove(tag, n)
 	e.handle = api.ID{}
+	if e.flags&isFrozen != 0 {
+		t.frozenSets.give(s.frozen[n])
+		delete(s.frozen, n)
+	}
 	s.mu.Unlock()
 
 	t.uncount(e)
@@ -230,7 +269,7 @@ func (t *Table) slotFor(r *Record) uint32 {
 	}
 	n := t.accounts.take()
 	slot := t.account(n)
-	slot.id, slot.gone, slot.realm = r.AccountID, true, t.realmNumber(r.Realm)
+	slot.id, slot.gone, slot.realm, slot.roles = r.AccountID, true, t.realmNumber(r.Realm), t.roleSetOf(nil)
 	t.byAccount[r.AccountID] = n
 	return n
 }
@@ -242,7 +281,7 @@ func (t *Table) introduce(a *account.Account) uint32 {
 	n := t.byAccount[a.ID]
 	if n == 0 {
 		n = t.accounts.take()
-		t.account(n).id = a.ID
+		t.account(n).id, t.account(n).roles = a.ID, t.roleSetOf(nil)
 		t.byAccount[a.ID] = n
 		t.fill(n, a)
 	} else if t.account(n).sessions == 0 {
@@ -261,6 +300,8 @@ func (t *Table) release(n uint32) {
 	delete(t.byAccount, slot.id)
 	t.texts.give(slot.known)
 	t.texts.give(slot.name)
+	t.texts.give(slot.fence)
+	t.roleSets.give(slot.roles)
 	t.accounts.give(n)
 }
 
@@ -303,41 +344,50 @@ func (t *Table) bury(e *entry) {
 
 // fill writes what the table keeps of an account.
 func (t *Table) fill(n uint32, a *account.Account) {
-	known, name := t.texts.put(appendKnown(nil, a)), t.texts.put([]byte(a.Username))
+	known, name, fence := t.texts.put(appendKnown(nil, a)), t.texts.put([]byte(a.Username)), t.texts.put(fenceOf(a))
+	roles := t.roleSetOf(a.Roles)
+	until := uint32(0)
+	if !a.DisableAt.IsZero() {
+		until = uint32(max(1, min(a.DisableAt.Unix(), math.MaxUint32))) //nolint:gosec // within 32 bits
+	}
 	slot := t.account(n)
 	stripe := t.stripe(n)
 	stripe.Lock()
-	oldKnown, oldName := slot.known, slot.name
-	slot.known, slot.name = known, name
-	slot.rev, slot.realm, slot.gone = uint64(a.Rev), t.realmNumber(a.Realm), a.Disabled
+	old := *slot
+	slot.known, slot.name, slot.fence, slot.roles = known, name, fence, roles
+	slot.rev, slot.realm, slot.gone = uint64(a.Rev), t.realmNumber(a.Realm), a.Disabled || a.Dropped
 	slot.temp, slot.all = uint32(a.Epoch.Temporary), uint32(a.Epoch.All) //nolint:gosec // counts mass log-outs
-	slot.perms = account.Effective(a.Roles)
+	atomic.StoreUint32(&slot.until, until)
 	stripe.Unlock()
-	t.texts.give(oldKnown)
-	t.texts.give(oldName)
+	t.texts.give(old.known)
+	t.texts.give(old.name)
+	t.texts.give(old.fence)
+	t.roleSets.give(old.roles)
+	if until != old.until {
+		for e := slot.head; e != 0; e = t.entry(e).accNext {
+			t.note(e, t.entry(e))
+		}
+	}
 }
 
-// appendKnown renders the members of validate's answer that the account gives.
+// fenceOf renders the addresses that an account may be used from.
+func fenceOf(a *account.Account) []byte {
+	var dst []byte
+	for _, p := range a.AllowedAddresses {
+		dst = append(p.AppendTo(dst), ' ')
+	}
+	return dst
+}
+
+// appendKnown renders the members of validate's answer that the account gives, but
+// for its roles.
 func appendKnown(dst []byte, a *account.Account) []byte {
 	dst = append(dst, `,"accountId":"`...)
 	dst = a.ID.Append(dst)
 	dst = append(dst, `","username":`...)
 	dst = wire.AppendString(dst, a.Username)
 	dst = append(dst, `,"realm":`...)
-	dst = wire.AppendString(dst, a.Realm)
-	dst = append(dst, `,"roles":`...)
-	return appendNames(dst, a.Roles)
-}
-
-func appendNames(dst []byte, names []string) []byte {
-	dst = append(dst, '[')
-	for i, name := range names {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = wire.AppendString(dst, name)
-	}
-	return append(dst, ']')
+	return wire.AppendString(dst, a.Realm)
 }
 
 func (t *Table) realm(n uint32) *realm { return (*t.realms.Load())[n] }
@@ -349,7 +399,7 @@ func (t *Table) realmNumber(name string) uint32 {
 	if i := slices.IndexFunc(all, func(r *realm) bool { return r.name == name }); i >= 0 {
 		return uint32(i) //nolint:gosec // few
 	}
-	all = append(slices.Clone(all), &realm{name: name, generation: &generation{}, roles: []byte("[]")})
+	all = append(slices.Clone(all), &realm{name: name, generation: &generation{}, held: t.heldIn(nil)})
 	t.realms.Store(&all)
 	return uint32(len(all) - 1) //nolint:gosec // few
 }
@@ -364,10 +414,10 @@ func (t *Table) SetRealms(realms []config.Realm) {
 	}
 	all := slices.Clone(*t.realms.Load())
 	for i, old := range all {
-		r := &realm{name: old.name, generation: old.generation, roles: []byte("[]")}
+		r := &realm{name: old.name, generation: old.generation, held: t.heldIn(nil)}
 		if at := slices.IndexFunc(realms, func(c config.Realm) bool { return c.Name == old.name }); at >= 0 {
 			c := &realms[at]
-			r.roles, r.perms = appendNames(nil, c.Roles), account.Effective(c.Roles)
+			r.held = t.heldIn(c.Roles)
 			if c.Type == "native" || c.AllowServerRoles {
 				r.mask = ^account.Permissions(0)
 			}

@@ -141,7 +141,7 @@ func BenchmarkLoad(b *testing.B) {
 	w.store100(size)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := session.NewTable().Load(b.Context(), w.inner, nil); err != nil {
+		if err := session.NewTable(session.Builtin()).Load(b.Context(), w.inner, nil, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -154,7 +154,7 @@ func BenchmarkTableMemory(b *testing.B) {
 	const size = 1_000_000
 	for b.Loop() {
 		heap, anonymous := memory(b)
-		table := session.NewTable()
+		table := session.NewTable(session.Builtin())
 		table.SetRealms(realms())
 		a := &account.Account{ID: api.NewID(morning, [10]byte{1}), Realm: "web", Username: "ann", Rev: 1}
 		for i := range size {

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/config"
 )
@@ -43,6 +44,7 @@ const (
 	fPropertyName
 	fPropertyValue
 	fEnd
+	fFrozen
 )
 
 const (
@@ -95,6 +97,9 @@ func (r *Record) encode() []byte {
 	}
 	if r.End != (End{}) {
 		e.nested(fEnd, r.End.encode())
+	}
+	if r.Frozen != nil {
+		e.nested(fFrozen, r.Frozen.encode())
 	}
 	return e
 }
@@ -180,6 +185,8 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 			r.Properties[property] = string(b)
 		case fEnd:
 			r.End, err = decodeEnd(b)
+		case fFrozen:
+			r.Frozen, err = decodeFrozen(b)
 		default:
 			err = unknown(f)
 		}
@@ -192,6 +199,42 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 		return nil, fmt.Errorf("session %s: %w", handle, err)
 	}
 	return r, nil
+}
+
+const (
+	ffRole protowire.Number = 1 + iota
+	ffRealmRole
+	ffPermissions
+)
+
+func (f *Frozen) encode() []byte {
+	e := encoder(make([]byte, 0, 64))
+	for _, name := range f.Roles {
+		e.text(ffRole, name)
+	}
+	for _, name := range f.RealmRoles {
+		e.text(ffRealmRole, name)
+	}
+	e.number(ffPermissions, uint64(f.Permissions))
+	return e
+}
+
+func decodeFrozen(data []byte) (*Frozen, error) {
+	f := &Frozen{Roles: []string{}, RealmRoles: []string{}}
+	err := fields(data, func(n protowire.Number, number uint64, b []byte) error {
+		switch n {
+		case ffRole:
+			f.Roles = append(f.Roles, string(b))
+		case ffRealmRole:
+			f.RealmRoles = append(f.RealmRoles, string(b))
+		case ffPermissions:
+			f.Permissions = account.Permissions(number) //nolint:gosec // bits that this program stored
+		default:
+			return unknown(n)
+		}
+		return nil
+	})
+	return f, err
 }
 
 const (

@@ -7,11 +7,13 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
 	"pgregory.net/rapid"
 
+	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/config"
 	"sessiond/internal/session"
@@ -44,6 +46,7 @@ func fullRecord() *session.Record {
 		Epochs: session.Epochs{Server: 1, Realm: 2, Account: 300}, Revision: 4, Client: api.ID{15: 9},
 		Properties: map[string]string{"theme": "dark", "": "no name"},
 		End:        session.End{Status: session.Revoked, At: 1_772_439_400, Reason: "revoked", By: "sh_032anbLSr77FOCalmOmFEv", LastUse: 1_772_439_350},
+		Frozen:     &session.Frozen{Roles: []string{"clerk", "operator"}, RealmRoles: []string{"shopper"}, Permissions: account.SessionsRead | account.StoreImport},
 	}
 }
 
@@ -57,7 +60,8 @@ const goldenRecord = "" +
 	"72726f724d6573736167656201616201626a0163700148a0385080c60a5880b4bc0260d80468889caa9a0d708a9caa9a0d788c9caa9a0d8001038a" +
 	"011020010db800000000000000000000000192010b6375726c2f382e31342e31980101a00102a801ac02b00104ba01100000000000000000000000" +
 	"0000000009c20100ca01076e6f206e616d65c201057468656d65ca01046461726bd20132080510d09daa9a0d1a077265766f6b6564221973685f30" +
-	"3332616e624c53723737464f43616c6d4f6d46457628ec9caa9a0d"
+	"3332616e624c53723737464f43616c6d4f6d46457628ec9caa9a0d" +
+	"da011e0a05636c65726b0a086f70657261746f72120773686f7070657218818002"
 
 func TestStoredForm(t *testing.T) {
 	want, err := hex.DecodeString(goldenRecord)
@@ -225,7 +229,7 @@ func TestBlocksOfLastAccesses(t *testing.T) {
 }
 
 func TestGenerations(t *testing.T) {
-	for _, g := range []session.Generation{{}, {Temporary: 1}, {All: 1}, {Temporary: 300, All: 2}} {
+	for _, g := range []session.Generation{{}, {Temporary: 1}, {All: 1}, {Temporary: 300, All: 2}, {Temporary: 1, Why: account.Why{At: time.Unix(1_772_439_340, 0).UTC(), Reason: "leak", By: "sh_x"}}} {
 		g.Rev = 5
 		got, err := session.DecodeGeneration(store.Item{Value: g.Encode(), Rev: 5})
 		if err != nil || got != g {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"time"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -14,16 +15,22 @@ import (
 
 // NewSession is what a session is created from. Durations are in seconds.
 type NewSession struct {
-	Config   *config.Config // the snapshot that the request sees; nil: the one in force
-	Realm    *config.Realm
-	Username string
-	Password api.Secret // for a realm that checks passwords
-	Issuer   *Caller    // for a trusted realm: who vouches for the user
+	Config      *config.Config // the snapshot that the request sees; nil: the one in force
+	Realm       *config.Realm
+	Username    string
+	Password    api.Secret // for a realm that checks passwords
+	NewPassword api.Secret // replaces Password in the same commit; zero: it stays
+	Issuer      *Caller    // for a trusted realm: who vouches for the user
+
+	Instead *Caller       // re-authentication: the account's session that this one replaces; nil: none
+	Inherit func(*Record) // sets here what is taken over from it; may be called more than once
 
 	Permanent   bool
 	RememberMe  bool
 	Description string
 	Settings    config.Settings
+	Properties  map[string]string
+	Client      api.ID
 	Idle        int64
 	Max         int64
 	Abandon     int64
@@ -39,29 +46,76 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, e
 	if n.Config == nil {
 		n.Config = k.config.Get()
 	}
-	limits := limitsOf(&n.Config.Defaults)
-	address := addressFor(n.Address, n.Permanent)
-	if err := k.table.Full(address, limits, k.now()); err != nil {
+	c := &creation{NewSession: n, limits: limitsOf(&n.Config.Defaults), counted: addressFor(n.Address, n.Permanent)}
+	if err := k.table.Full(c.counted, n.instead(), c.limits, k.now()); err != nil {
 		return View{}, api.Secret{}, err
 	}
 	a, isNew, err := k.identify(ctx, n)
+	if err == nil {
+		err = k.prepare(ctx, c, a)
+	}
 	if err != nil {
 		return View{}, api.Secret{}, err
 	}
-	for range attempts {
-		r, token, err := k.create(ctx, n, a, isNew, address, limits)
-		if err == nil {
-			v := View{Record: r, Live: true, IdleAt: r.idleAt(), MaxAt: int64(r.wall()), Roles: a.Roles, RealmRoles: n.Realm.Roles}
-			return v, token, nil
+	var token api.Secret
+	again := false
+	err = store.Retry(func() error {
+		if again {
+			if a, isNew, err = k.identifyAgain(ctx, n, a); err != nil {
+				return err
+			}
 		}
-		if !errors.Is(err, store.ErrConflict) {
-			return View{}, api.Secret{}, err
-		}
-		if a, isNew, err = k.identifyAgain(ctx, n, a); err != nil {
-			return View{}, api.Secret{}, err
-		}
+		again = true
+		token, err = k.create(ctx, c, a, isNew)
+		return err
+	})
+	if err != nil {
+		return View{}, api.Secret{}, err
 	}
-	return View{}, api.Secret{}, store.ErrConflict
+	v := View{Record: c.record, Live: true, IdleAt: c.record.idleAt(), MaxAt: int64(c.record.wall())}
+	v.Roles, v.RealmRoles = c.own.names, c.inRealm.names
+	return v, token, nil
+}
+
+// creation is a session on its way.
+type creation struct {
+	*NewSession
+
+	limits       Limits
+	counted      netip.Addr // what it counts by
+	newHash      api.Secret // of NewPassword
+	record       *Record
+	own, inRealm *held
+}
+
+// instead returns the handle of the session that the new one replaces, or none.
+func (n *NewSession) instead() api.ID {
+	if n.Instead == nil {
+		return api.ID{}
+	}
+	return n.Instead.Handle
+}
+
+// prepare does what comes between the check of the password and the commit.
+func (k *Keeper) prepare(ctx context.Context, c *creation, a *account.Account) error {
+	switch {
+	case c.Instead != nil && c.Instead.AccountID != a.ID:
+		return api.Errorf(api.BadParam, "to reauthenticate, log in to the account of the session that is shown").At("/params/username")
+	case c.Issuer != nil:
+		return nil
+	case c.NewPassword.IsZero() && a.MustChange(k.clock.Now()):
+		return api.Errorf(api.PasswordExpired, "the password is right, but has to be changed: send the log-in again, with a newPassword beside it")
+	case c.NewPassword.IsZero():
+		return nil
+	case c.NewPassword == c.Password:
+		return api.Errorf(api.PasswordPolicy, "the new password is the present one").At("/params/newPassword")
+	}
+	var err error
+	c.newHash, err = k.accounts.NewHash(ctx, a.Realm, a.Username, c.NewPassword)
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return e.At("/params/newPassword")
+	}
+	return err
 }
 
 // identify finds out which account the session is for: by its password, or by
@@ -73,28 +127,32 @@ func (k *Keeper) identify(ctx context.Context, n *NewSession) (a *account.Accoun
 	}
 	a, err = k.accounts.Find(ctx, n.Realm.Name, n.Username)
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
-		if a, err = k.accounts.Fresh(n.Realm.Name, n.Username, nil); err == nil {
-			err = n.issuable(a)
-		}
-		return a, true, err
+		a, err = k.accounts.Fresh(ctx, n.Realm.Name, n.Username, nil)
+		isNew = err == nil
+	}
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.AlreadyExists { // at this moment
+		a, err = k.accounts.Find(ctx, n.Realm.Name, n.Username)
 	}
 	switch {
 	case err != nil:
 		return nil, false, err
-	case a.Disabled:
+	case !a.Active(k.clock.Now()):
 		return nil, false, account.LoginFailed()
+	case !a.AllowsFrom(n.Address):
+		return nil, false, api.Errorf(api.AddressNotAllowed, "the account may not be used from the client's address: clientIpAddress tells it")
 	}
-	return a, false, n.issuable(a)
+	return a, isNew, k.issuable(n, a)
 }
 
 // issuable refuses an issuer who would gain by the session: permissions of the
 // server that he lacks, or, for an API key, any: a session may do what keys may
 // not.
-func (n *NewSession) issuable(a *account.Account) error {
+func (k *Keeper) issuable(n *NewSession, a *account.Account) error {
 	if !n.Realm.AllowServerRoles {
 		return nil
 	}
-	holds := account.Effective(a.Roles) | account.Effective(n.Realm.Roles)
+	roles := k.accounts.Roles()
+	holds := account.Effective(roles.Held(a.Roles)) | account.Effective(roles.Named(n.Realm.Roles))
 	if holds&^n.Issuer.Permissions != 0 || (holds != 0 && n.Issuer.IsKey()) {
 		return api.Errorf(api.PermissionDenied, "the account holds permissions of the server that the issuer lacks, or the issuer is an API key: the account has to be one without them")
 	}
@@ -115,7 +173,7 @@ func (k *Keeper) identifyAgain(ctx context.Context, n *NewSession, was *account.
 	if err != nil {
 		return nil, false, err
 	}
-	if a.Disabled || a.ID != was.ID || a.PasswordHash != was.PasswordHash {
+	if !a.Active(k.clock.Now()) || !a.AllowsFrom(n.Address) || a.ID != was.ID || a.PasswordSerial != was.PasswordSerial {
 		return nil, false, account.LoginFailed()
 	}
 	return a, false, nil
@@ -123,67 +181,132 @@ func (k *Keeper) identifyAgain(ctx context.Context, n *NewSession, was *account.
 
 // create takes a place and commits the session on the condition that neither
 // its account nor an epoch above it has changed.
-func (k *Keeper) create(ctx context.Context, n *NewSession, a *account.Account, isNew bool, address *addressKey, l Limits) (*Record, api.Secret, error) {
+func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, isNew bool) (api.Secret, error) {
 	server, realm, err := k.generations(ctx, a.Realm)
 	if err != nil {
-		return nil, api.Secret{}, err
+		return api.Secret{}, err
 	}
+	tx := store.Tx{If: []store.Cond{a.Cond(), {Key: serverEpoch, Rev: server.Rev}, {Key: realmEpoch(a.Realm), Rev: realm.Rev}}}
 	h, err := k.newHandle()
+	if err == nil {
+		err = k.replace(ctx, c, h, &tx)
+	}
 	if err != nil {
-		return nil, api.Secret{}, err
+		return api.Secret{}, err
 	}
 	prefix := prefixSession
-	if n.Permanent {
+	if c.Permanent {
 		prefix = prefixKey
 	}
 	token, err := newToken(prefix, h, k.random)
 	if err != nil {
-		return nil, api.Secret{}, err
+		return api.Secret{}, err
 	}
 	now := k.now()
-	if err := k.table.Reserve(h, a, address, l, now); err != nil {
-		return nil, api.Secret{}, err
+	a, changed := c.login(a.Clone(), k.clock.Now())
+	if err := k.table.Reserve(&claim{handle: h, account: a, address: c.counted, instead: c.instead(), limits: c.limits}, now); err != nil {
+		return api.Secret{}, err
 	}
 	r := &Record{
 		Handle: h, Prefix: prefix, Secrets: []Secret{secretOf(token)},
 		AccountID: a.ID, Realm: a.Realm, Username: a.Username,
-		Permanent: n.Permanent, RememberMe: n.RememberMe, Description: n.Description, Settings: n.Settings,
-		IdleSeconds: n.Idle, MaxSeconds: n.Max, AbandonAfter: n.Abandon, CursorSeconds: n.Cursor,
+		Permanent: c.Permanent, RememberMe: c.RememberMe, Description: c.Description, Settings: c.Settings, Properties: c.Properties, Client: c.Client,
+		IdleSeconds: c.Idle, MaxSeconds: c.Max, AbandonAfter: c.Abandon, CursorSeconds: c.Cursor,
 		Created: now, Authenticated: now, LastAccess: now, Methods: ByPassword,
-		Address: n.Address, UserAgent: n.UserAgent, Revision: 1,
-		Epochs: Epochs{server.of(n.Permanent), realm.of(n.Permanent), a.Epoch.For(n.Permanent)},
+		Address: c.Address, UserAgent: c.UserAgent, Revision: 1,
+		Epochs: Epochs{server.of(c.Permanent), realm.of(c.Permanent), a.Epoch.For(c.Permanent)},
 	}
+	c.record = r
+	k.holds(c, a)
 	e := event.Event{
 		Time: k.clock.Now(), Kind: event.SessionCreated, SessionHandle: HandleText(h), AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username,
-		Status: Active.String(), Permanent: n.Permanent, ClientIPAddress: addressText(n.Address),
+		Status: Active.String(), Permanent: c.Permanent, ClientIPAddress: addressText(c.Address),
 		By: event.Actor{SessionHandle: HandleText(h), Realm: a.Realm, Username: a.Username},
 	}
-	if n.Issuer != nil {
+	if c.Issuer != nil {
 		r.Methods = ByIssuer
-		e.By = k.Actor(n.Issuer)
+		e.By = k.Actor(c.Issuer)
 	}
-	tx := store.Tx{
-		If:  []store.Cond{a.Cond(), {Key: serverEpoch, Rev: server.Rev}, {Key: realmEpoch(a.Realm), Rev: realm.Rev}},
-		Put: []store.Put{{Key: liveKey(h), Value: r.encode()}},
-	}
-	if isNew {
+	tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
+	if isNew || changed {
 		put, err := a.Put()
 		if err != nil {
 			k.table.Free(h)
-			return nil, api.Secret{}, err
+			return api.Secret{}, err
 		}
 		tx.Put = append(tx.Put, put)
-		created := event.Event{Time: e.Time, Kind: event.AccountCreated, AccountID: e.AccountID, Realm: a.Realm, Username: a.Username, By: e.By}
-		event.Append(&tx, created)
+	}
+	about := event.Event{Time: e.Time, AccountID: e.AccountID, Realm: a.Realm, Username: a.Username, By: e.By}
+	if isNew {
+		about.Kind = event.AccountCreated
+		event.Append(&tx, about)
+	}
+	if !c.newHash.IsZero() {
+		about.Kind = event.PasswordChanged
+		event.Append(&tx, about)
 	}
 	event.Append(&tx, e)
 	if _, err := k.store.Commit(ctx, tx); err != nil {
 		if store.NotApplied(err) {
 			k.table.Free(h) // else the session may exist after all, and keeps its place
 		}
-		return nil, api.Secret{}, err
+		return api.Secret{}, err
 	}
-	return r, token, nil
+	return token, nil
+}
+
+// login does to an account what its log-in does, and reports whether its record
+// changed.
+func (c *creation) login(a *account.Account, now time.Time) (_ *account.Account, changed bool) {
+	if c.Issuer != nil {
+		return a, false
+	}
+	changed = a.NoteLogin(now)
+	if !c.newHash.IsZero() {
+		a.SetPassword(c.newHash, now, time.Time{})
+		a.Epoch.EndTemporary()
+		a.Epoch.Why = account.Why{At: now, Reason: ReasonPasswordChanged}
+		changed = true
+	}
+	return a, changed
+}
+
+// holds notes what roles the session has, and keeps them with it where they are to
+// be frozen. An API key never lives on rights that its account has lost.
+func (k *Keeper) holds(c *creation, a *account.Account) {
+	c.own, c.inRealm = k.table.heldBy(a.Roles), k.table.heldIn(c.Realm.Roles)
+	if c.Config.RolesMode == config.FrozenRoles && !c.Permanent {
+		c.record.Frozen = freeze(c.own, c.inRealm)
+	}
+}
+
+// replace ends, in the commit of its successor, the session that is replaced, if
+// one is.
+func (k *Keeper) replace(ctx context.Context, c *creation, successor api.ID, tx *store.Tx) error {
+	if c.Instead == nil {
+		return nil
+	}
+	h := c.Instead.Handle
+	if _, ok := k.Living(Reach{Account: c.Instead.AccountID}, h); !ok {
+		return replacedAlready()
+	}
+	old, rev, err := k.read(ctx, h)
+	if errors.Is(err, store.ErrNotFound) {
+		return replacedAlready()
+	}
+	if err != nil {
+		return err
+	}
+	c.Inherit(old)
+	end := End{Status: Replaced, At: k.now(), Reason: ReasonReauthenticated, By: HandleText(successor), LastUse: max(old.LastAccess, k.table.lastUse(h))}
+	tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
+	tx.Put = append(tx.Put, store.Put{Key: endKey(h), Value: end.encode()})
+	event.Append(tx, k.endEvent(old, end, event.Actor{SessionHandle: end.By, Realm: old.Realm, Username: old.Username}))
+	return nil
+}
+
+func replacedAlready() *api.Error {
+	return api.Errorf(api.InvalidAuthToken, "the authToken belongs to no live session any more, so there is nothing to reauthenticate: log in without reauthenticate")
 }
 
 // generations reads the epochs of the server and of a realm, with the revisions

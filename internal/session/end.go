@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
-	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/event"
 	"sessiond/store"
@@ -22,6 +20,8 @@ const (
 	ReasonPasswordChanged = "passwordChanged"
 	ReasonMassLogout      = "massLogout"
 	ReasonAccountDisabled = "accountDisabled"
+	ReasonAccountDropped  = "accountDropped"
+	ReasonReauthenticated = "reauthenticated"
 )
 
 // End ends a session. It is dead from the call on, whatever becomes of the
@@ -31,7 +31,7 @@ func (k *Keeper) End(ctx context.Context, h api.ID, end End, by event.Actor) (do
 	if !k.table.dying(h, k.now()) {
 		return false, nil
 	}
-	err = retry(func() error {
+	err = store.Retry(func() error {
 		done, err = k.end(ctx, h, end, by)
 		return err
 	})
@@ -60,19 +60,6 @@ func (k *Keeper) end(ctx context.Context, h api.ID, end End, by event.Actor) (do
 	event.Append(&tx, k.endEvent(r, end, by))
 	_, err = k.store.Commit(ctx, tx)
 	return err == nil, err
-}
-
-// attempts is how often a change is tried that loses its races.
-const attempts = 16
-
-// retry makes a change again as long as others change the same thing meanwhile.
-func retry(change func() error) error {
-	for range attempts {
-		if err := change(); !errors.Is(err, store.ErrConflict) {
-			return err
-		}
-	}
-	return store.ErrConflict
 }
 
 // endEvent tells of an end that is committed now; the session may have died
@@ -139,87 +126,6 @@ func (k *Keeper) NewEnd(status Status, reason string, by *Caller) End {
 		end.By = HandleText(by.Handle)
 	}
 	return end
-}
-
-// EndAccount ends an account's sessions in one commit, by raising its epoch: the
-// temporary ones, or with permanent all. A caller of that account whom spare
-// names lives on. change may alter the account in the same commit. It returns
-// how many living sessions that ended.
-func (k *Keeper) EndAccount(ctx context.Context, realm, username string, how EndAccount) (ended int, err error) {
-	err = retry(func() error {
-		a, err := k.accounts.Find(ctx, realm, username)
-		if err == nil {
-			ended, err = k.endAccount(ctx, a, &how)
-		}
-		return err
-	})
-	return ended, err
-}
-
-// EndAccount is how an account's sessions are to be ended.
-type EndAccount struct {
-	Permanent bool
-	Spare     *Caller // nil: none
-	Reason    string
-	By        event.Actor
-	Change    func(*account.Account) error // nil: none
-	Event     event.Event                  // what is logged; who it is about is filled in
-}
-
-func (k *Keeper) endAccount(ctx context.Context, a *account.Account, how *EndAccount) (int, error) {
-	tx := store.Tx{If: []store.Cond{a.Cond()}, Urgent: true}
-	if how.Change != nil {
-		if err := how.Change(a); err != nil {
-			return 0, err
-		}
-	}
-	before := a.Epoch
-	if how.Permanent {
-		a.Epoch.EndAll()
-	} else {
-		a.Epoch.EndTemporary()
-	}
-	a.Epoch.Why = account.Why{At: time.Unix(k.now(), 0).UTC(), Reason: how.Reason, By: how.By.SessionHandle}
-	put, err := a.Put()
-	if err != nil {
-		return 0, err
-	}
-	tx.Put = append(tx.Put, put)
-	ended, spared, marked := 0, false, false
-	for _, live := range k.table.ofAccount(a.ID, true, k.now()) {
-		if before.For(live.Permanent) == a.Epoch.For(live.Permanent) {
-			continue
-		}
-		if how.Spare == nil || live.Handle != how.Spare.Handle {
-			ended++
-			if how.Change == nil && HandleText(live.Handle) != how.By.SessionHandle { // who asked may ask again, should it be refused
-				marked = k.table.dying(live.Handle, k.now()) || marked
-			}
-			continue
-		}
-		r, rev, err := k.read(ctx, live.Handle)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		r.Epochs.Account = a.Epoch.For(r.Permanent)
-		r.LastAccess = live.LastAccess
-		tx.If = append(tx.If, store.Cond{Key: liveKey(r.Handle), Rev: rev}, store.Cond{Key: endKey(r.Handle)})
-		tx.Put = append(tx.Put, store.Put{Key: liveKey(r.Handle), Value: r.encode()})
-		spared = true
-	}
-	if how.Change != nil && how.Spare != nil && !spared {
-		return 0, api.Errorf(api.InvalidAuthToken, "the authToken belongs to no live session any more: nothing was changed")
-	}
-	e := how.Event
-	e.Time, e.AccountID, e.Realm, e.Username, e.Reason, e.By, e.Count = k.clock.Now(), a.ID.String(), a.Realm, a.Username, how.Reason, how.By, int64(ended)
-	event.Append(&tx, e)
-	if _, err = k.store.Commit(ctx, tx); marked {
-		err = notWritten(err)
-	}
-	return ended, err
 }
 
 // ErrNotWritten is wrapped by an error of an end that could not be written: until

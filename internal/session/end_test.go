@@ -38,7 +38,7 @@ func TestEndAccount(t *testing.T) {
 			}
 			_, other := w.issued("bob")
 			w.advance(30)
-			how := session.EndAccount{Permanent: tt.permanent, Reason: "spring cleaning", By: event.Actor{SessionHandle: "sh_x"}, Event: event.Event{Kind: event.AccountSessionsEnded}}
+			how := &session.AccountChange{Reason: "spring cleaning", By: event.Actor{SessionHandle: "sh_x"}, Event: event.Event{Kind: event.AccountSessionsEnded}}
 			if tt.spare != "" {
 				c, ok := w.Authenticate(tokens[tt.spare], true)
 				if !ok {
@@ -46,7 +46,7 @@ func TestEndAccount(t *testing.T) {
 				}
 				how.Spare = &c
 			}
-			if n, err := w.EndAccount(t.Context(), "web", "ann", how); err != nil || n != tt.ended {
+			if n, err := w.EndAccount(t.Context(), "web", "ann", tt.permanent, how); err != nil || n != tt.ended {
 				t.Errorf("%d ended, %v, want %d", n, err, tt.ended)
 			}
 			check := func(when string) {
@@ -115,7 +115,7 @@ func TestASparedCallerIsNeverDead(t *testing.T) {
 	}
 	for range 500 {
 		c, _ := w.Authenticate(token, false)
-		if _, err := w.EndAccount(t.Context(), "native", "alice", session.EndAccount{Reason: session.ReasonRevoked, Spare: &c}); err != nil {
+		if _, err := w.EndAccount(t.Context(), "native", "alice", false, &session.AccountChange{Reason: session.ReasonRevoked, Spare: &c}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,12 +184,12 @@ func TestEndAccountTriesAgain(t *testing.T) {
 		_, err := store.Update(t.Context(), inner, a.Key(), func(old []byte) ([]byte, error) { return old, nil })
 		return err
 	}
-	n, err := w.EndAccount(t.Context(), "native", "alice", session.EndAccount{Reason: session.ReasonRevoked})
+	n, err := w.EndAccount(t.Context(), "native", "alice", false, &session.AccountChange{Reason: session.ReasonRevoked})
 	if n != 3 || err != nil || races != 0 || w.Count() != 0 {
 		t.Errorf("%d ended, %v, %d live", n, err, w.Count())
 	}
 	races = 1000
-	if _, err := w.EndAccount(t.Context(), "native", "alice", session.EndAccount{Reason: session.ReasonRevoked}); !errors.Is(err, store.ErrConflict) {
+	if _, err := w.EndAccount(t.Context(), "native", "alice", false, &session.AccountChange{Reason: session.ReasonRevoked}); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("with races without end: %v", err)
 	}
 }

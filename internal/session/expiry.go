@@ -14,8 +14,9 @@ type expiry struct {
 }
 
 // note sees to it that an entry is looked at when its deadline comes.
-func (x *expiry) note(n uint32, e *entry) {
-	d := e.deadline(atomic.LoadUint32(&e.touched))
+func (t *Table) note(n uint32, e *entry) {
+	x := &t.expiry
+	d := t.deadline(e, atomic.LoadUint32(&e.touched))
 	if d == 0 || (e.queued != 0 && e.queued <= d) {
 		return
 	}
@@ -38,7 +39,7 @@ func (t *Table) expire(now int64) {
 		if t.seal(e, now) {
 			t.bury(e)
 		} else {
-			x.note(n, e)
+			t.note(n, e)
 		}
 	}
 	if len(x.heap) > 2*t.live+4096 {
@@ -46,8 +47,8 @@ func (t *Table) expire(now int64) {
 	}
 }
 
-func (e *entry) expired(now int64) bool {
-	d := e.deadline(atomic.LoadUint32(&e.touched))
+func (t *Table) expired(e *entry, now int64) bool {
+	d := t.deadline(e, atomic.LoadUint32(&e.touched))
 	return d != 0 && int64(d) <= now
 }
 
@@ -58,7 +59,7 @@ func (t *Table) seal(e *entry, now int64) bool {
 	s, _ := t.shardOf(&e.handle)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !e.expired(now) {
+	if !t.expired(e, now) {
 		return false
 	}
 	atomic.OrUint32(&e.overlay, isDying)

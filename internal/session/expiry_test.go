@@ -143,7 +143,7 @@ func TestNothingRevivesWhenTheClockGoesBack(t *testing.T) {
 func TestTouchesRaceTheSweeper(t *testing.T) {
 	const rounds, readers, seconds = 300, 8, 10
 	for round := range rounds {
-		table := session.NewTable()
+		table := session.NewTable(session.Builtin())
 		table.SetRealms(realms())
 		start := morning.Unix()
 		a := &account.Account{ID: api.NewID(morning, [10]byte{9: 1}), Realm: "web", Username: "ann", Canonical: "ann", Rev: 1}
@@ -206,7 +206,7 @@ func TestTouchesRaceTheSweeper(t *testing.T) {
 // The end's mark stays, whichever order they come in.
 func TestNoMarkOfAnEndIsLost(t *testing.T) {
 	const rounds = 20_000
-	table := session.NewTable()
+	table := session.NewTable(session.Builtin())
 	table.SetRealms(realms())
 	start := morning.Unix()
 	a := &account.Account{ID: api.NewID(morning, [10]byte{9: 1}), Realm: "web", Username: "ann", Canonical: "ann", Rev: 1}

@@ -71,13 +71,19 @@ func (t *Table) Insert(r *Record, a *account.Account) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.introduce(a)
-	t.upsert(r, nil, 0, nil)
+	t.upsert(r, nil, 0, above{})
 	t.unpin(n)
 }
 
+// builtin are the roles of a table of its own.
+func builtin() *account.Roles { return account.NewRoles() }
+
+// Builtin is builtin for tests outside the package.
+func Builtin() *account.Roles { return builtin() }
+
 // ReserveFor is Reserve for tests that have the address as text.
 func (t *Table) ReserveFor(h api.ID, a *account.Account, address netip.Addr, l Limits, now int64) error {
-	return t.Reserve(h, a, addressFor(address, false), l, now)
+	return t.Reserve(&claim{handle: h, account: a, address: address, limits: l}, now)
 }
 
 // Recount compares each count and list of the table with its entries.
@@ -94,13 +100,20 @@ func (t *Table) Recount() error {
 	}
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	live, total := 0, int64(len(t.limits.reserved))
+	live, total, living, keys := 0, int64(len(t.limits.reserved)), int64(0), int64(0)
 	for _, p := range t.limits.reserved {
 		of(accounts, p.account).count++
 		of(accounts, p.account).pins++
+		for n := p.address; n != 0; n = t.address(n).wider {
+			of(addresses, n).count++
+		}
 		if p.address != 0 {
-			of(addresses, p.address).count++
 			of(addresses, p.address).pins++
+		}
+	}
+	for _, n := range t.byAddress {
+		if wider := t.address(n).wider; wider != 0 {
+			of(addresses, wider).pins++
 		}
 	}
 	for n := uint32(1); n <= t.entries.next; n++ {
@@ -125,8 +138,17 @@ func (t *Table) Recount() error {
 		of(accounts, e.account).count += counted
 		if e.address != 0 {
 			of(addresses, e.address).sessions++
-			of(addresses, e.address).count += counted
 		}
+		for n := e.address; n != 0; n = t.address(n).wider {
+			of(addresses, n).count += counted
+		}
+		living += int64(counted)
+		if e.flags&isPermanent != 0 {
+			keys += int64(counted)
+		}
+	}
+	if t.server.living != living || t.server.keys != keys {
+		fault("%d living sessions and %d keys are counted, there are %d and %d", t.server.living, t.server.keys, living, keys)
 	}
 	if live != t.live || total != t.limits.total {
 		fault("%d entries and %d places are counted, there are %d and %d", t.live, t.limits.total, live, total)

@@ -175,8 +175,8 @@ func (s *told) end(name string) {
 
 func (s *told) endAccount(user string, names ...string) {
 	s.t.Helper()
-	how := session.EndAccount{Permanent: true, Reason: session.ReasonRevoked, Event: event.Event{Kind: event.AccountSessionsEnded}}
-	_, err := s.w.EndAccount(s.t.Context(), "native", user, how)
+	how := &session.AccountChange{Reason: session.ReasonRevoked, Event: event.Event{Kind: event.AccountSessionsEnded}}
+	_, err := s.w.EndAccount(s.t.Context(), "native", user, true, how)
 	for _, name := range append(names, "session 1", "session 3") {
 		if s.tokens[name] == "" {
 			continue

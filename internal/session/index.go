@@ -13,7 +13,18 @@ type shard struct {
 	mu    sync.RWMutex
 	slots []uint64 // a power of two of them; 0 is free
 	used  int
-	_     [64]byte // keeps the locks of two shards on different cache lines
+
+	frozen map[uint32]uint32 // by entry: number of the frozen set
+
+	_ [64]byte // keeps the locks of two shards on different cache lines
+}
+
+// freeze keeps what a new entry's session holds.
+func (s *shard) freeze(n, set uint32) {
+	if s.frozen == nil {
+		s.frozen = map[uint32]uint32{}
+	}
+	s.frozen[n] = set
 }
 
 // find returns the number of the handle's entry, 0 if there is none.

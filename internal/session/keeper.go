@@ -14,7 +14,6 @@ import (
 	"sessiond/internal/clock"
 	"sessiond/internal/config"
 	"sessiond/internal/event"
-	"sessiond/internal/wire"
 	"sessiond/store"
 )
 
@@ -49,16 +48,20 @@ type Deps struct {
 // many sessions were read.
 func Open(ctx context.Context, d Deps, progress func(n int)) (*Keeper, error) {
 	k := &Keeper{
-		store: d.Store, table: NewTable(), accounts: d.Accounts, clock: d.Clock, random: randomOr(d.Random), config: d.Config, failed: d.Failed,
+		store: d.Store, table: NewTable(d.Accounts.Roles()), accounts: d.Accounts, clock: d.Clock, random: randomOr(d.Random), config: d.Config, failed: d.Failed,
 	}
 	k.table.now = k.now
 	k.Configure(d.Config.Get())
 	rev := d.Store.Rev()
-	if err := k.table.Load(ctx, d.Store, progress); err != nil {
+	if err := k.load(ctx, progress); err != nil {
 		return nil, err
 	}
 	stop, err := d.Store.Watch(rev, func(c store.Change) {
-		if err := k.table.Apply(c); err != nil && k.failed != nil {
+		rolesChanged, err := k.accounts.Apply(c)
+		if rolesChanged {
+			k.table.rolesChanged()
+		}
+		if err := errors.Join(err, k.table.Apply(c)); err != nil && k.failed != nil {
 			k.failed(err)
 		}
 	})
@@ -67,6 +70,14 @@ func Open(ctx context.Context, d Deps, progress func(n int)) (*Keeper, error) {
 	}
 	k.stop = stop
 	return k, nil
+}
+
+func (k *Keeper) load(ctx context.Context, progress func(n int)) error {
+	if err := k.accounts.LoadRoles(ctx); err != nil {
+		return err
+	}
+	k.table.rolesChanged()
+	return k.table.Load(ctx, k.store, k.accounts.Note, progress)
 }
 
 // Close stops feeding the table. The store stays open.
@@ -118,10 +129,22 @@ func (k *Keeper) Touch(h api.ID) { k.TouchAt(k.now(), h) }
 func (k *Keeper) TouchAt(now int64, h api.ID) {
 	now = k.at(now)
 	k.table.withEntry(h, func(e *entry) {
-		if !e.expired(now) && atomic.LoadUint32(&e.overlay)&isDying == 0 {
+		if !k.table.expired(e, now) && atomic.LoadUint32(&e.overlay)&isDying == 0 {
 			k.table.touch(e, uint32(now)) //nolint:gosec // until 2106
 		}
 	})
+}
+
+// AllowsFrom reports whether a caller's account may be used from an address.
+func (k *Keeper) AllowsFrom(c *Caller, from netip.Addr) bool {
+	return !c.Fenced || slices.ContainsFunc(k.table.fence(c.Handle), func(p netip.Prefix) bool { return p.Contains(from) })
+}
+
+// Patterns returns the patterns of the permissions that a caller's roles give,
+// those of applications among them, at this moment, frozen or not. What is the
+// server's own he may hold no more of than Caller.Permissions says.
+func (k *Keeper) Patterns(c *Caller) []string {
+	return account.Patterns(k.table.liveRoles(c.Handle))
 }
 
 // Actor returns a caller as events name it.
@@ -176,6 +199,14 @@ func (v *View) Status() Status {
 	return v.End.Status
 }
 
+// RolesMode says whose changes of roles the session sees.
+func (v *View) RolesMode() string {
+	if v.Frozen != nil {
+		return config.FrozenRoles
+	}
+	return config.LiveRoles
+}
+
 // view completes a living session with its record. A session that ended
 // meanwhile is not there.
 func (k *Keeper) view(ctx context.Context, h api.ID) (View, bool, error) {
@@ -186,31 +217,23 @@ func (k *Keeper) view(ctx context.Context, h api.ID) (View, bool, error) {
 	if err != nil {
 		return View{}, false, err
 	}
-	return k.complete(r)
+	v, ok := k.complete(r)
+	return v, ok, nil
 }
 
 // complete adds to a record what the table knows better. ok is false if the
 // session lives no longer.
-func (k *Keeper) complete(r *Record) (v View, ok bool, err error) {
-	live, known, ok := k.table.look(proof{handle: r.Handle, who: true, now: k.now()}, []byte("{"))
+func (k *Keeper) complete(r *Record) (v View, ok bool) {
+	live, _, ok := k.table.look(proof{handle: r.Handle, now: k.now()}, nil)
 	if !ok {
-		return View{}, false, nil
+		return View{}, false
 	}
 	r.LastAccess = live.LastAccess
 	v = View{Record: r, Live: true, IdleAt: live.IdleAt, MaxAt: live.MaxAt}
-	var who struct {
-		AccountID  string   `json:"accountId"`
-		Username   string   `json:"username"`
-		Realm      string   `json:"realm"`
-		Roles      []string `json:"roles"`
-		RealmRoles []string `json:"realmRoles"`
+	if holds, ok := k.table.rights(r.Handle); ok {
+		v.Roles, v.RealmRoles = holds.list()
 	}
-	known = append(known[:1], known[2:]...) // the comma before the first member
-	if err := wire.Unmarshal(append(known, '}'), &who); err != nil {
-		return View{}, false, err
-	}
-	v.Roles, v.RealmRoles = who.Roles, who.RealmRoles
-	return v, true, nil
+	return v, true
 }
 
 // Get returns a session, living or ended. An error wraps store.ErrNotFound for
@@ -309,10 +332,7 @@ func (k *Keeper) List(ctx context.Context, after api.ID, limit int) (views []Vie
 			if err != nil {
 				return nil, false, err
 			}
-			v, ok, err := k.complete(record)
-			if err != nil {
-				return nil, false, err
-			}
+			v, ok := k.complete(record)
 			if !ok {
 				continue
 			}
@@ -348,11 +368,11 @@ func (k *Keeper) Accuracy(idleSeconds int64) int64 {
 	return int64(k.table.period(uint32(idleSeconds))) //nolint:gosec // bounded when it was set
 }
 
-// addressFor returns what an address counts by; nil when it counts nowhere.
-func addressFor(a netip.Addr, permanent bool) *addressKey {
-	if permanent || !a.IsValid() {
-		return nil
+// addressFor returns what a session counts by: the zero address when it counts
+// nowhere.
+func addressFor(a netip.Addr, permanent bool) netip.Addr {
+	if permanent {
+		return netip.Addr{}
 	}
-	key := keyOfAddress(a)
-	return &key
+	return a
 }

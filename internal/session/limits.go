@@ -1,9 +1,12 @@
 package session
 
 import (
+	"net/netip"
+
 	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/config"
+	"sessiond/internal/network"
 )
 
 // operatorReserve is how many places above each limit are kept for those who may
@@ -28,25 +31,54 @@ type limiter struct {
 // A place is what a session takes, or will take, of the limits.
 type place struct{ account, address uint32 } // slots; address 0: none
 
-// An addressSlot is a client address with sessions or places.
+// An addressSlot is a client address, or a wider network, with sessions or places.
 type addressSlot struct {
 	key      addressKey
-	count    int32 // places
-	sessions int32 // entries linked
+	wider    uint32 // slot of the next wider network that the limit bounds too; 0 none
+	times    int32  // how many times the limit it may have
+	count    int32  // places
+	sessions int32  // entries linked
 	pins     int32
 	head     uint32
 }
 
 func (t *Table) address(n uint32) *addressSlot { return (*addressSlot)(t.addresses.at(n)) }
 
-func (t *Table) addressNumber(key addressKey) uint32 {
-	n := t.byAddress[key]
-	if n == 0 {
-		n = t.addresses.take()
-		t.address(n).key = key
-		t.byAddress[key] = n
+// addressKey is what the limit per address counts by: an IPv4 address, or a
+// network of IPv6 with its bits, if they are not 64, in the last byte.
+type addressKey [16]byte
+
+func keyOfNetwork(p netip.Prefix) addressKey {
+	key := addressKey(p.Addr().As16())
+	if p.Addr().Is6() && p.Bits() != 64 {
+		key[15] = byte(p.Bits()) //nolint:gosec // at most 128
 	}
-	return n
+	return key
+}
+
+// addressNumber returns the slot of an address.
+func (t *Table) addressNumber(a netip.Addr) uint32 {
+	var first, narrower uint32
+	for p, times := range network.Bounds(a) {
+		key := keyOfNetwork(p)
+		n, known := t.byAddress[key]
+		if !known {
+			n = t.addresses.take()
+			t.address(n).key, t.address(n).times = key, int32(times) //nolint:gosec // few
+			t.byAddress[key] = n
+		}
+		if narrower != 0 {
+			t.address(narrower).wider = n
+			t.address(n).pins++
+		} else {
+			first = n
+		}
+		if known {
+			break // and so are those above it
+		}
+		narrower = n
+	}
+	return first
 }
 
 // unlinkAddress takes an entry off its address's list.
@@ -64,68 +96,105 @@ func (t *Table) unlinkAddress(e *entry) {
 	t.releaseAddress(e.address)
 }
 
-// releaseAddress forgets an address without sessions that nobody needs.
+// releaseAddress forgets an address without sessions that nobody needs, and what
+// was kept for it.
 func (t *Table) releaseAddress(n uint32) {
-	if a := t.address(n); a.sessions == 0 && a.pins == 0 {
+	for n != 0 {
+		a := t.address(n)
+		if a.sessions > 0 || a.pins > 0 {
+			return
+		}
+		wider := a.wider
 		delete(t.byAddress, a.key)
 		t.addresses.give(n)
+		if n = wider; n != 0 {
+			t.address(n).pins--
+		}
 	}
 }
 
-// Reserve takes a place for the session that is about to be created under the
-// handle, or says which limit is reached. The account, as given, is known to the
-// table from then on. Free or the commit of the session settles it.
-func (t *Table) Reserve(h api.ID, a *account.Account, address *addressKey, l Limits, now int64) error {
+// A claim asks for a place for a session that is about to be created.
+type claim struct {
+	handle  api.ID
+	account *account.Account
+	address netip.Addr // invalid: it counts against none
+	instead api.ID     // the session that it takes the place of; zero: none
+	limits  Limits
+}
+
+// Reserve takes a place, or says which limit is reached. The account, as given, is
+// known to the table from then on. Free or the commit of the session settles it.
+func (t *Table) Reserve(c *claim, now int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
-	n := t.introduce(a)
-	slot := t.account(n)
+	n := t.introduce(c.account)
 	p := place{account: n}
-	if address != nil {
-		p.address = t.addressNumber(*address)
+	if c.address.IsValid() {
+		p.address = t.addressNumber(c.address)
 		t.address(p.address).pins++
 	}
-	extra := int64(0)
-	if r := t.realm(slot.realm); (slot.perms|r.perms)&r.mask&account.SessionsRevoke != 0 {
-		extra = operatorReserve
-	}
-	if err := t.room(p.address, l, extra); err != nil {
+	var err error
+	t.without(c.instead, func() { err = t.fits(n, c) })
+	if err != nil {
 		t.forget(p)
 		return err
 	}
-	if l.PerAccount > 0 && int64(slot.count) >= l.PerAccount+extra {
-		t.purgeStale()
-		if int64(slot.count) >= l.PerAccount+extra {
-			t.forget(p)
-			return full(api.SessionLimitPerUsername, "maxJsonApiSessionsPerUsername", l.PerAccount, int64(slot.count),
-				"the account has as many sessions as it may: end one of them and try again")
-		}
-	}
-	slot.count++
-	t.limits.total++
-	if p.address != 0 {
-		t.address(p.address).count++
-	}
-	t.limits.reserved[h] = p
+	t.tally(p, 1)
+	t.limits.reserved[c.handle] = p
 	return nil
+}
+
+// without does something as if a session took no place.
+func (t *Table) without(h api.ID, do func()) {
+	var p place
+	t.withEntry(h, func(e *entry) {
+		if e.state&isCounted != 0 {
+			p = e.place()
+		}
+	})
+	if p == (place{}) {
+		do()
+		return
+	}
+	t.tally(p, -1)
+	do()
+	t.tally(p, 1)
+}
+
+// fits says which limit leaves no place for a claim of the account in a slot.
+func (t *Table) fits(n uint32, c *claim) error {
+	slot := t.account(n)
+	extra := int64(0)
+	if t.liveRights(slot, t.realm(slot.realm)).perms&account.SessionsRevoke != 0 {
+		extra = operatorReserve
+	}
+	if err := t.room(c.address, c.limits, extra); err != nil {
+		return err
+	}
+	most := c.limits.PerAccount
+	if most == 0 || int64(slot.count) < most+extra {
+		return nil
+	}
+	if t.purgeStale(); int64(slot.count) < most+extra {
+		return nil
+	}
+	return full(api.SessionLimitPerUsername, "maxJsonApiSessionsPerUsername", most, int64(slot.count),
+		"the account has as many sessions as it may: end one of them and try again")
 }
 
 // Full says whether the total or the address's limit leaves no place, not even
 // the operators'. It is asked before a password is checked.
-func (t *Table) Full(address *addressKey, l Limits, now int64) error {
+func (t *Table) Full(address netip.Addr, instead api.ID, l Limits, now int64) (err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
-	var n uint32
-	if address != nil {
-		n = t.byAddress[*address]
-	}
-	return t.room(n, l, operatorReserve)
+	t.without(instead, func() { err = t.room(address, l, operatorReserve) })
+	return err
 }
 
 // room checks the limits that do not depend on the account.
-func (t *Table) room(address uint32, l Limits, extra int64) error {
+func (t *Table) room(address netip.Addr, l Limits, extra int64) error {
 	if l.Total > 0 && t.limits.total >= l.Total+extra {
 		t.purgeStale()
 		if t.limits.total >= l.Total+extra {
@@ -133,14 +202,28 @@ func (t *Table) room(address uint32, l Limits, extra int64) error {
 				"the server has as many sessions as it may: try again when some have ended")
 		}
 	}
-	if address != 0 && l.PerAddress > 0 && int64(t.address(address).count) >= l.PerAddress+extra {
-		t.purgeStale()
-		if int64(t.address(address).count) >= l.PerAddress+extra {
-			return full(api.SessionLimitPerIPAddress, "maxJsonApiSessionsPerIpAddress", l.PerAddress, int64(t.address(address).count),
-				"the client's address has as many sessions as it may: end one of them and try again")
+	if l.PerAddress == 0 {
+		return nil
+	}
+	for p, times := range network.Bounds(address) {
+		key, most := keyOfNetwork(p), l.PerAddress*int64(times)
+		if t.countAt(key) < most+extra {
+			continue
+		}
+		if t.purgeStale(); t.countAt(key) >= most+extra {
+			return full(api.SessionLimitPerIPAddress, "maxJsonApiSessionsPerIpAddress", most, t.countAt(key),
+				"the client's address, or the network around it, has as many sessions as it may: end one of them and try again")
 		}
 	}
 	return nil
+}
+
+// countAt returns how many places an address or network takes.
+func (t *Table) countAt(key addressKey) int64 {
+	if n := t.byAddress[key]; n != 0 {
+		return int64(t.address(n).count)
+	}
+	return 0
 }
 
 func full(code api.Code, limit string, maximum, current int64, message string) error {
@@ -158,13 +241,20 @@ func (t *Table) Free(h api.ID) {
 		return
 	}
 	delete(t.limits.reserved, h)
-	t.account(p.account).count--
-	t.limits.total--
-	if p.address != 0 {
-		t.address(p.address).count--
-	}
+	t.tally(p, -1)
 	t.forget(p)
 }
+
+// tally counts a place, or counts it no more.
+func (t *Table) tally(p place, by int32) {
+	t.account(p.account).count += by
+	t.limits.total += int64(by)
+	for n := p.address; n != 0; n = t.address(n).wider {
+		t.address(n).count += by
+	}
+}
+
+func (e *entry) place() place { return place{e.account, e.address} }
 
 // forget undoes what knowing a place's account and address took.
 func (t *Table) forget(p place) {
@@ -179,16 +269,13 @@ func (t *Table) forget(p place) {
 // it comes from elsewhere, a new one.
 func (t *Table) settle(e *entry) {
 	e.state |= isCounted
+	t.countKind(e, 1)
 	if p, ok := t.limits.reserved[e.handle]; ok {
 		delete(t.limits.reserved, e.handle)
 		t.forget(p)
 		return
 	}
-	t.account(e.account).count++
-	t.limits.total++
-	if e.address != 0 {
-		t.address(e.address).count++
-	}
+	t.tally(e.place(), 1)
 }
 
 // uncount gives an entry's place back, once.
@@ -197,10 +284,17 @@ func (t *Table) uncount(e *entry) {
 		return
 	}
 	e.state &^= isCounted
-	t.account(e.account).count--
-	t.limits.total--
-	if e.address != 0 {
-		t.address(e.address).count--
+	t.countKind(e, -1)
+	t.tally(e.place(), -1)
+}
+
+// countKind counts an entry among those of the server and of its realm.
+func (t *Table) countKind(e *entry, by int64) {
+	for _, g := range []*generation{&t.server, t.realm(t.account(e.account).realm).generation} {
+		g.living += by
+		if e.flags&isPermanent != 0 {
+			g.keys += by
+		}
 	}
 }
 

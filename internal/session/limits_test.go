@@ -178,7 +178,7 @@ func TestWhatTakesNoPlace(t *testing.T) {
 		}},
 		{"ended with its account's sessions", one, func(w *world) {
 			w.issued("ann", from("192.0.2.1"))
-			if n, err := w.EndAccount(w.ctx(), "web", "ann", session.EndAccount{Reason: session.ReasonRevoked}); n != 1 || err != nil {
+			if n, err := w.EndAccount(w.ctx(), "web", "ann", false, &session.AccountChange{Reason: session.ReasonRevoked}); n != 1 || err != nil {
 				w.t.Fatalf("end: %d, %v", n, err)
 			}
 		}},
@@ -283,7 +283,7 @@ func TestFullIsToldBeforeThePassword(t *testing.T) {
 // Reserve and Free undo each other, account and address included.
 func TestFreedPlacesLeaveNothing(t *testing.T) {
 	w := newWorld(t, unlimited())
-	a, err := w.accounts.Fresh("web", "ann", nil)
+	a, err := w.accounts.Fresh(w.ctx(), "web", "ann", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

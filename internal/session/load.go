@@ -12,8 +12,8 @@ import (
 
 // Load is the table's first door: it reads all that lives out of a store that
 // nobody writes to meanwhile. progress, if not nil, is told how many sessions
-// were read.
-func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) error {
+// were read; known of each account.
+func (t *Table) Load(ctx context.Context, s store.Store, known func(*account.Account), progress func(n int)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	each := func(prefix string, do func(*store.Item) error) error {
@@ -22,11 +22,16 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 		}
 		return nil
 	}
-	if err := each(epochKeys, func(item *store.Item) error { return t.put(item, nil) }); err != nil {
+	err := each(epochKeys, func(item *store.Item) error {
+		a, err := t.aboveIn([]store.Item{*item})
+		t.raise(a)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	touched := map[api.ID]uint32{}
-	err := each(touchKeys, func(item *store.Item) error {
+	err = each(touchKeys, func(item *store.Item) error {
 		t.blocks.Add(1)
 		return readTouches(item.Value, func(u lastUse) { touched[u.handle] = max(touched[u.handle], u.at) })
 	})
@@ -55,7 +60,7 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 		if err != nil {
 			return err
 		}
-		t.upsert(r, t.reader.form, touched[h], nil)
+		t.upsert(r, t.reader.form, touched[h], above{})
 		if n++; progress != nil && n%10_000 == 0 {
 			progress(n)
 		}
@@ -66,6 +71,9 @@ func (t *Table) Load(ctx context.Context, s store.Store, progress func(n int)) e
 	}
 	err = each(account.KeyPrefix, func(item *store.Item) error {
 		a, err := account.Decode(*item)
+		if err == nil && known != nil {
+			known(a)
+		}
 		if err == nil && t.byAccount[a.ID] != 0 {
 			t.learn(t.byAccount[a.ID], a)
 		}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +97,7 @@ func (k *Keeper) buryAll(ctx context.Context, dead []api.ID) (left []api.ID, unr
 		return dead, nil, err
 	}
 	for i := range dead {
-		err := retry(func() error { return k.bury(ctx, dead[i:i+1]) })
+		err := store.Retry(func() error { return k.bury(ctx, dead[i:i+1]) })
 		if isUnreadable(err) {
 			unreadable = append(unreadable, err)
 		} else if err != nil {
@@ -155,7 +156,7 @@ func (k *Keeper) endOf(ctx context.Context, r *Record) (End, error) {
 	r.LastAccess = max(r.LastAccess, k.table.lastUse(r.Handle))
 	now := k.now()
 	expired := r.expiry(now)
-	if !k.table.outdated(r.Handle) {
+	if !k.table.outdated(r.Handle, now) {
 		return expired, nil
 	}
 	end, err := k.endByEpoch(ctx, r, now)
@@ -193,26 +194,36 @@ func (k *Keeper) endByEpoch(ctx context.Context, r *Record, now int64) (End, err
 	if err != nil {
 		return End{}, err
 	}
-	if a.ID != r.AccountID || a.Disabled {
-		return End{Status: Revoked, At: now, Reason: ReasonAccountDisabled}, nil
+	if a.ID != r.AccountID || a.Dropped {
+		return End{Status: Revoked, At: now, Reason: ReasonAccountDropped}, nil
 	}
 	if r.Epochs.Account != a.Epoch.For(r.Permanent) {
-		return endOfEpoch(a, now), nil
+		return endOfEpoch(a.Epoch.Why, now), nil
+	}
+	if !a.Active(time.Unix(now, 0)) {
+		end := End{Status: Revoked, At: now, Reason: ReasonAccountDisabled}
+		if !a.DisableAt.IsZero() {
+			end.At = min(now, a.DisableAt.Unix())
+		}
+		return end, nil
 	}
 	server, realm, err := k.generations(ctx, r.Realm)
 	if err != nil {
 		return End{}, err
 	}
-	if r.Epochs.Server != server.of(r.Permanent) || r.Epochs.Realm != realm.of(r.Permanent) {
-		return End{Status: Revoked, At: now, Reason: ReasonMassLogout}, nil
+	switch {
+	case r.Epochs.Server != server.of(r.Permanent):
+		return endOfEpoch(server.Why, now), nil
+	case r.Epochs.Realm != realm.of(r.Permanent):
+		return endOfEpoch(realm.Why, now), nil
 	}
 	return End{}, nil
 }
 
-func endOfEpoch(a *account.Account, now int64) End {
-	end := End{Status: Revoked, At: now, Reason: a.Epoch.Why.Reason, By: a.Epoch.Why.By}
-	if !a.Epoch.Why.At.IsZero() {
-		end.At = a.Epoch.Why.At.Unix()
+func endOfEpoch(why account.Why, now int64) End {
+	end := End{Status: Revoked, At: now, Reason: cmp.Or(why.Reason, ReasonMassLogout), By: why.By}
+	if !why.At.IsZero() {
+		end.At = why.At.Unix()
 	}
 	return end
 }

@@ -44,11 +44,11 @@ func TestTombstones(t *testing.T) {
 			return nil
 		}, session.End{Status: session.Expired, At: start + 900, Reason: "sessionTimeout"}},
 		{"its account", func(w *world, _ *session.View) error {
-			_, err := w.EndAccount(w.ctx(), "web", "ann", session.EndAccount{Reason: "revoked", By: event.Actor{SessionHandle: "sh_x"}})
+			_, err := w.EndAccount(w.ctx(), "web", "ann", false, &session.AccountChange{Reason: "revoked", By: event.Actor{SessionHandle: "sh_x"}})
 			return err
 		}, session.End{Status: session.Revoked, At: start + died, Reason: "revoked", By: "sh_x"}},
 		{"its account, and idleness long after", func(w *world, _ *session.View) error {
-			_, err := w.EndAccount(w.ctx(), "web", "ann", session.EndAccount{Reason: "revoked"})
+			_, err := w.EndAccount(w.ctx(), "web", "ann", false, &session.AccountChange{Reason: "revoked"})
 			w.advance(10_000)
 			w.restart() // nobody swept meanwhile
 			return err

@@ -276,7 +276,7 @@ func (m *model) end(t *rapid.T) {
 func (m *model) endAccount(t *rapid.T) {
 	s := m.any(t)
 	permanent := rapid.Bool().Draw(t, "keys too")
-	how := session.EndAccount{Permanent: permanent, Reason: "spring cleaning"}
+	how := &session.AccountChange{Reason: "spring cleaning"}
 	var spared *modelled
 	if m.lives(s) && rapid.Bool().Draw(t, "spare") {
 		spared = s
@@ -290,7 +290,7 @@ func (m *model) endAccount(t *rapid.T) {
 			want++
 		}
 	}
-	if n, err := m.w.EndAccount(t.Context(), s.realm, s.user, how); n != want || err != nil {
+	if n, err := m.w.EndAccount(t.Context(), s.realm, s.user, permanent, how); n != want || err != nil {
 		t.Fatalf("ended %d, %v, want %d", n, err, want)
 	}
 	m.account(s.realm, s.user).rise(permanent)

@@ -73,7 +73,7 @@ func TestASparedSessionOutlivesALogin(t *testing.T) {
 		for _, item := range c.Put {
 			if a, err := account.Decode(item); err == nil {
 				h := api.NewID(morning, [10]byte{9})
-				if err := w.Table().Reserve(h, a, nil, session.Limits{}, w.unix()); err != nil {
+				if err := w.Table().ReserveFor(h, a, netip.Addr{}, session.Limits{}, w.unix()); err != nil {
 					t.Error(err)
 				}
 				w.Table().Free(h)
@@ -81,7 +81,7 @@ func TestASparedSessionOutlivesALogin(t *testing.T) {
 		}
 	}
 	c, _ := w.Authenticate(token, false)
-	if _, err := w.EndAccount(t.Context(), "native", "alice", session.EndAccount{Spare: &c, Reason: session.ReasonRevoked}); err != nil {
+	if _, err := w.EndAccount(t.Context(), "native", "alice", false, &session.AccountChange{Spare: &c, Reason: session.ReasonRevoked}); err != nil {
 		t.Fatal(err)
 	}
 	for _, when := range []string{"at once", "after maintenance", "after a restart"} {

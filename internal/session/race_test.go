@@ -38,7 +38,7 @@ func TestALoginThatIsOvertaken(t *testing.T) {
 	}
 	endAll := func(permanent bool) func(*world) error {
 		return func(w *world) error {
-			_, err := w.EndAccount(w.ctx(), "native", "alice", session.EndAccount{Permanent: permanent, Reason: session.ReasonRevoked})
+			_, err := w.EndAccount(w.ctx(), "native", "alice", permanent, &session.AccountChange{Reason: session.ReasonRevoked})
 			return err
 		}
 	}
@@ -167,7 +167,7 @@ func TestLoginsRaceWhatEndsThem(t *testing.T) {
 			func() { w.raise(session.ServerEpoch, false) },
 			func() { w.raise(session.RealmEpoch("native"), false) },
 			func() {
-				if _, err := w.EndAccount(w.ctx(), "native", "alice", session.EndAccount{Reason: session.ReasonRevoked}); err != nil {
+				if _, err := w.EndAccount(w.ctx(), "native", "alice", false, &session.AccountChange{Reason: session.ReasonRevoked}); err != nil {
 					t.Errorf("round %d: end: %v", round, err)
 				}
 			},

@@ -121,8 +121,9 @@ type Record struct {
 	Address       netip.Addr // of the client; invalid when not known
 	UserAgent     string
 	Epochs        Epochs
-	Revision      uint64 // counts alterations, from 1
-	Client        api.ID // the browser or device; zero: none
+	Frozen        *Frozen // what it holds whatever becomes of its account's roles; nil: what they are
+	Revision      uint64  // counts alterations, from 1
+	Client        api.ID  // the browser or device; zero: none
 	Properties    map[string]string
 
 	End End // zero while the session lives

@@ -3,6 +3,8 @@ package session
 import (
 	"net/netip"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -10,6 +12,7 @@ import (
 	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/config"
+	"sessiond/store"
 )
 
 // Table is the live table: all that the path of a request needs to know about
@@ -32,9 +35,13 @@ type Table struct {
 	texts    texts
 	server   generation
 	realms   atomic.Pointer[[]*realm]
-	settings interner
+	settings interner[config.Settings]
 	now      func() int64 // Unix seconds
-	accuracy atomic.Int64 // seconds between two writes of one last access
+
+	roles      *account.Roles // fed before the table is
+	roleSets   interner[roleSet]
+	frozenSets interner[frozenSet]
+	accuracy   atomic.Int64 // seconds between two writes of one last access
 
 	touched touchQueue
 	blocks  atomic.Int64 // of last uses that the store holds
@@ -64,7 +71,7 @@ type entry struct {
 	maxAt     uint32 // the lifetime's wall; 0 none
 	idle      uint32 // seconds; 0 none
 	settings  uint32 // number in the interner
-	flags     uint32 // permanent, rememberMe and the methods; with the shard's lock
+	flags     uint32 // permanent, rememberMe, frozen and the methods; with the shard's lock
 
 	touched uint32 // overlay, atomic: last use
 	overlay uint32 // overlay, atomic: dying, dirty
@@ -82,6 +89,7 @@ type entry struct {
 const (
 	isPermanent uint32 = 1 << iota
 	isRememberMe
+	isFrozen     // the shard knows what it holds
 	methodsShift = 8
 
 	isDying uint32 = 1 << 0 // overlay: an end is under way or could not be written
@@ -95,13 +103,15 @@ const (
 type accountSlot struct {
 	id    api.ID
 	rev   uint64
-	known text   // the members that validate answers about it, rendered
+	known text   // the members that validate answers about it but for roles, rendered
 	name  text   // user name as shown
+	fence text   // addresses that it may be used from, one after the other
 	realm uint32 // number
 	temp  uint32 // epochs
 	all   uint32
-	perms account.Permissions // of its own roles
-	gone  bool                // dropped or disabled
+	roles uint32 // number of the role set
+	until uint32 // atomic: Unix seconds from which on its sessions are dead; 0 none
+	gone  bool   // dropped or disabled
 
 	sessions int32 // with mu: entries linked
 	count    int32 // with mu: places taken
@@ -113,13 +123,16 @@ type accountSlot struct {
 type realm struct {
 	name       string
 	generation *generation
-	roles      []byte              // rendered JSON array
-	perms      account.Permissions // of the realm's roles
+	held       *held               // what the realm gives
 	mask       account.Permissions // what its accounts may hold at all
 }
 
 // generation is the present epochs of the server or a realm.
-type generation struct{ temp, all atomic.Uint32 }
+type generation struct {
+	temp, all atomic.Uint32
+
+	living, keys int64 // with mu: sessions that take a place, and how many of them are permanent
+}
 
 func (g *generation) of(flags uint32) uint32 {
 	if flags&isPermanent != 0 {
@@ -149,6 +162,8 @@ type Live struct {
 	IdleAt        int64 // when it will idle out; 0 never
 	MaxAt         int64 // the lifetime's wall; 0 none
 	Settings      *config.Settings
+	Fenced        bool      // its account may be used from some addresses only: see Keeper.AllowsFrom
+	AccountRev    store.Rev // of the account's record
 }
 
 // Use moves the last access, and with it the moment of idling out, to now.
@@ -162,9 +177,10 @@ func (l *Live) Use(now int64) {
 	l.LastAccess = now
 }
 
-// NewTable returns an empty table, which a Keeper gives the time.
-func NewTable() *Table {
-	t := &Table{now: func() int64 { return 0 }, byAccount: map[api.ID]uint32{}, byAddress: map[addressKey]uint32{}}
+// NewTable returns an empty table, which a Keeper gives the time. Of the roles,
+// rolesChanged tells it.
+func NewTable(roles *account.Roles) *Table {
+	t := &Table{roles: roles, now: func() int64 { return 0 }, byAccount: map[api.ID]uint32{}, byAddress: map[addressKey]uint32{}}
 	t.entries.init(unsafe.Sizeof(entry{}))
 	t.accounts.init(unsafe.Sizeof(accountSlot{}))
 	t.addresses.init(unsafe.Sizeof(addressSlot{}))
@@ -176,6 +192,9 @@ func NewTable() *Table {
 	}
 	runtime.AddCleanup(t, (*arena).release, memory)
 	t.settings.init()
+	t.roleSets.init()
+	t.frozenSets.init()
+	t.roleSetOf(nil) // number 0, for ever: nobody holds anything unless it is said
 	t.limits.reserved = map[api.ID]place{}
 	t.realms.Store(&[]*realm{})
 	t.accuracy.Store(60)
@@ -223,7 +242,7 @@ func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
 		return Live{}, dst, false
 	}
 	touched := atomic.LoadUint32(&e.touched)
-	if d := e.deadline(touched); d != 0 && p.now >= int64(d) {
+	if d := t.deadline(e, touched); d != 0 && p.now >= int64(d) {
 		return Live{}, dst, false
 	}
 	stripe := t.stripe(e.account)
@@ -238,16 +257,16 @@ func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
 		t.touch(e, uint32(p.now)) //nolint:gosec // until 2106
 		touched = uint32(p.now)   //nolint:gosec // until 2106
 	}
+	holds := t.rightsOf(s, n, e, slot, r)
 	if p.who {
 		dst = append(dst, t.texts.bytes(slot.known)...)
-		dst = append(dst, `,"realmRoles":`...)
-		dst = append(dst, r.roles...)
+		dst = holds.append(dst)
 	}
 	live := Live{
 		Handle: e.handle, AccountID: slot.id,
 		Permanent: e.flags&isPermanent != 0, RememberMe: e.flags&isRememberMe != 0, Methods: Methods(e.flags >> methodsShift), //nolint:gosec // 8 bits
-		Permissions: (slot.perms | r.perms) & r.mask,
-		Created:     int64(e.created), Authenticated: int64(e.authentic), LastAccess: int64(touched), MaxAt: int64(e.maxAt),
+		Permissions: holds.perms, Fenced: slot.fence != text{}, AccountRev: store.Rev(slot.rev),
+		Created: int64(e.created), Authenticated: int64(e.authentic), LastAccess: int64(touched), MaxAt: int64(e.maxAt),
 		Settings: t.settings.get(e.settings),
 	}
 	if e.idle != 0 {
@@ -258,8 +277,11 @@ func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
 
 // deadline returns the second from which on the session is dead by itself; 0 is
 // never. It is the one place where that is computed.
-func (e *entry) deadline(touched uint32) uint32 {
+func (t *Table) deadline(e *entry, touched uint32) uint32 {
 	d := e.maxAt
+	if until := atomic.LoadUint32(&t.account(e.account).until); until != 0 && (d == 0 || until < d) {
+		d = until
+	}
 	if e.idle != 0 {
 		if idleAt := touched + e.idle; d == 0 || idleAt < d {
 			d = idleAt
@@ -279,7 +301,7 @@ func (e *entry) current(slot *accountSlot, r *realm, server *generation) bool {
 func (t *Table) dying(h api.ID, now int64) bool {
 	marked := false
 	t.withEntry(h, func(e *entry) {
-		if marked = !e.expired(now) && t.inForce(e); marked {
+		if marked = !t.expired(e, now) && t.inForce(e); marked {
 			atomic.OrUint32(&e.overlay, isDying)
 		}
 	})
@@ -295,11 +317,14 @@ func (t *Table) inForce(e *entry) bool {
 	return e.current(slot, (*t.realms.Load())[slot.realm], &t.server)
 }
 
-// outdated reports whether an epoch has ended a session, as far as the table
+// outdated reports whether an epoch, or its account's time, has ended a session, as far as the table
 // knows: it may have for one that the table does not hold.
-func (t *Table) outdated(h api.ID) bool {
+func (t *Table) outdated(h api.ID, now int64) bool {
 	outdated := true
-	t.withEntry(h, func(e *entry) { outdated = !t.inForce(e) })
+	t.withEntry(h, func(e *entry) {
+		until := atomic.LoadUint32(&t.account(e.account).until)
+		outdated = !t.inForce(e) || until != 0 && int64(until) <= now
+	})
 	return outdated
 }
 
@@ -341,6 +366,53 @@ func (t *Table) Len() int {
 	return t.live
 }
 
+// rights returns the roles that a living session holds, with their names.
+func (t *Table) rights(h api.ID) (holds rights, ok bool) {
+	s, tag := t.shardOf(&h)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := s.find(tag, &h, t)
+	if n == 0 {
+		return rights{}, false
+	}
+	e := t.entry(n)
+	stripe := t.stripe(e.account)
+	stripe.RLock()
+	defer stripe.RUnlock()
+	slot := t.account(e.account)
+	return t.rightsOf(s, n, e, slot, t.realm(slot.realm)), true
+}
+
+// liveRoles returns the roles that the account of a living session and its realm
+// give.
+func (t *Table) liveRoles(h api.ID) (roles []*account.Role) {
+	t.withEntry(h, func(e *entry) {
+		stripe := t.stripe(e.account)
+		stripe.RLock()
+		defer stripe.RUnlock()
+		slot := t.account(e.account)
+		holds := t.liveRights(slot, t.realm(slot.realm))
+		roles = slices.Concat(holds.live.roles, holds.inRealm.roles)
+	})
+	return roles
+}
+
+// fence returns the addresses that the account of a living session may be used
+// from.
+func (t *Table) fence(h api.ID) (allowed []netip.Prefix) {
+	t.withEntry(h, func(e *entry) {
+		stripe := t.stripe(e.account)
+		stripe.RLock()
+		defer stripe.RUnlock()
+		for text := range strings.FieldsSeq(string(t.texts.bytes(t.account(e.account).fence))) {
+			if p, err := netip.ParsePrefix(text); err == nil {
+				allowed = append(allowed, p)
+			}
+		}
+	})
+	return allowed
+}
+
 // name returns the realm and user name of a living session's account.
 func (t *Table) name(h api.ID) (realm, username string) {
 	s, tag := t.shardOf(&h)
@@ -356,17 +428,4 @@ func (t *Table) name(h api.ID) (realm, username string) {
 	defer stripe.RUnlock()
 	slot := t.account(e.account)
 	return (*t.realms.Load())[slot.realm].name, string(t.texts.bytes(slot.name))
-}
-
-// addressKey is what the limit per address counts by: an IPv4 address, or an
-// IPv6 /64, in 16 bytes.
-type addressKey [16]byte
-
-func keyOfAddress(a netip.Addr) addressKey {
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		p, _ := a.Prefix(64)
-		a = p.Addr()
-	}
-	return a.As16()
 }
