@@ -116,7 +116,7 @@ func floodedServer(t *testing.T) *process {
 	config["maxConnectionsPerIpAddress"] = 1000
 	h := newHome(t, config)
 	path := filepath.Join(t.TempDir(), "log")
-	log, err := os.Create(path) //nolint:gosec // a name of our own
+	log, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func floodedServer(t *testing.T) *process {
 	}()
 	t.Cleanup(p.kill)
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); pause(t, 10*time.Millisecond) {
-		text, err := os.ReadFile(path) //nolint:gosec // a name of our own
+		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
