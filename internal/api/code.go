@@ -99,7 +99,7 @@ func Codes() []CodeInfo {
 		{Overloaded, "overloaded", 503, "The server has too much work of this kind; nothing was done. Repeat after Retry-After."},
 		{StorageFull, "storageFull", 503, "The storage is full; nothing was written. A refused end holds until a restart: repeat it."},
 		{StorageFailed, "storageFailed", 503, "The storage has failed and writing has stopped; nothing was written. The operator must act."},
-		{ShuttingDown, "shuttingDown", 503, "The server is stopping; nothing was done. Repeat elsewhere or later."},
+		{ShuttingDown, "shuttingDown", 503, "The server is stopping, or an operator has paused the api or the listener; nothing was done. Repeat elsewhere or later."},
 		{OutcomeUnknown, "outcomeUnknown", 503, "The change may or may not have been made; read before repeating."},
 		{Stale, "stale", 503, "This node cannot know the present state."},
 		{Internal, "internal", 500, "The server failed; the change may or may not have been made. Its log says why."},
