@@ -57,19 +57,18 @@ type step struct {
 
 // unshown are the codes that no transcript shows, and why.
 var unshown = map[api.Code]string{
-	api.PasswordExpired:          "passwords do not expire yet",
-	api.AddressNotAllowed:        "keys have no addresses yet",
-	api.ReauthenticationRequired: "no action asks for a recent log-in yet",
-	api.SessionLimitPerClient:    "sessions have no clients yet",
-	api.PropertyNotAllowed:       "properties cannot be written yet",
-	api.UsesExhausted:            "keys have no count of uses yet",
-	api.Stale:                    "there is one node",
-	api.RateLimited:              "the transport's: TestRawRequests",
-	api.Overloaded:               "needs a store that is busy: TestStoreErrorsAsCodes",
-	api.StorageFull:              "needs a store that is full: TestStoreErrorsAsCodes",
-	api.StorageFailed:            "needs a store that stopped: TestStoreErrorsAsCodes",
-	api.OutcomeUnknown:           "needs a store that fails: TestStoreErrorsAsCodes",
-	api.Internal:                 "needs a store that fails: TestStoreErrorsAsCodes",
+	api.PasswordExpired:       "passwords do not expire yet",
+	api.AddressNotAllowed:     "keys have no addresses yet",
+	api.SessionLimitPerClient: "sessions have no clients yet",
+	api.PropertyNotAllowed:    "properties cannot be written yet",
+	api.UsesExhausted:         "keys have no count of uses yet",
+	api.Stale:                 "there is one node",
+	api.RateLimited:           "the transport's: TestRawRequests",
+	api.Overloaded:            "needs a store that is busy: TestStoreErrorsAsCodes",
+	api.StorageFull:           "needs a store that is full: TestStoreErrorsAsCodes",
+	api.StorageFailed:         "needs a store that stopped: TestStoreErrorsAsCodes",
+	api.OutcomeUnknown:        "needs a store that fails: TestStoreErrorsAsCodes",
+	api.Internal:              "needs a store that fails: TestStoreErrorsAsCodes",
 }
 
 func TestTranscripts(t *testing.T) {

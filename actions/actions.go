@@ -59,11 +59,10 @@ func WriteEvents(s store.Store) EventWriter {
 	return func(ctx context.Context, e event.Event) error {
 		tx := store.Tx{Urgent: true}
 		event.Append(&tx, e)
-		_, err := s.Commit(ctx, tx)
-		if errors.Is(err, store.ErrConflict) { // it has no condition, so others cannot have met it
-			_, err = s.Commit(ctx, tx)
-		}
-		return err
+		return store.Retry(func() error {
+			_, err := s.Commit(ctx, tx)
+			return err
+		})
 	}
 }
 

@@ -40,7 +40,7 @@ func (s *services) table() []dispatch.Action {
 				" see them whole, and the limits and settings in force.",
 		}, s.list),
 		dispatch.Protected(dispatch.Spec{
-			Name: "manageService", APIs: admin(), Allow: dispatch.Holders(account.ServicesManage), Work: dispatch.Ending,
+			Name: "manageService", APIs: admin(), Allow: dispatch.Holders(account.ServicesManage).Recent(), Work: dispatch.Ending,
 			Errors: []api.Code{api.MissingParam, api.NotFound, api.Conflict},
 			Doc: "Does a command to an api or a listener, in force at once and until the server stops, or reloads services.json. " +
 				"What is so already succeeds and changes nothing. Whatever would leave nobody able to manage the server is refused.",
