@@ -64,7 +64,7 @@ func (a *accounts) table() []dispatch.Action {
 type createAccountParams struct {
 	Realm    string   `json:"realm,omitzero" max:"64" doc:"Where the account is checked; native unless named."`
 	Username string   `json:"username" min:"1" max:"64" doc:"The account's name: kept as it is written, compared without case."`
-	Roles    []string `json:"roles,omitzero" max:"100" doc:"Names of roles."`
+	Roles    []string `json:"roles,omitzero" max:"64" doc:"Names of roles."`
 
 	newPassword
 	accountSettings

@@ -152,7 +152,7 @@ func (a *accounts) alterRole(ctx context.Context, c *dispatch.Call, who *session
 }
 
 type roleNamesParams struct {
-	RoleNames []string `json:"roleNames" max:"90" doc:"Names of roles."`
+	RoleNames []string `json:"roleNames" max:"48" doc:"Names of roles."`
 }
 
 type dropRolesResult struct {
@@ -223,13 +223,13 @@ func (a *accounts) describeRoles(_ context.Context, c *dispatch.Call, _ *session
 
 type roleGrant struct {
 	Realm     string   `json:"realm,omitzero" max:"64" doc:"Where the accounts are checked; native unless named."`
-	RoleNames []string `json:"roleNames" min:"1" max:"100" doc:"Names of roles."`
-	Usernames []string `json:"usernames" min:"1" max:"64" doc:"Names of accounts."`
+	RoleNames []string `json:"roleNames" min:"1" max:"48" doc:"Names of roles."`
+	Usernames []string `json:"usernames" min:"1" max:"48" doc:"Names of accounts, at most 48 in all."`
 }
 
 type assignRolesParams struct {
-	Add    []roleGrant `json:"add,omitzero" max:"64" doc:"Each account of an entry gets each of its roles."`
-	Remove []roleGrant `json:"remove,omitzero" max:"64" doc:"Each account of an entry loses each of its roles, after add."`
+	Add    []roleGrant `json:"add,omitzero" max:"48" doc:"Each account of an entry gets each of its roles."`
+	Remove []roleGrant `json:"remove,omitzero" max:"48" doc:"Each account of an entry loses each of its roles, after add."`
 }
 
 func (p *assignRolesParams) Validate() error {

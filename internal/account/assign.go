@@ -27,8 +27,9 @@ type Assignment struct {
 	Allow       func(*Role, *Account) error // refuses what may not be given or taken; may be called more than once
 }
 
-// MaxAssigned is the most accounts of one Assignment.
-const MaxAssigned = 64
+// maxAssigned is the most accounts, and the most roles, of one Assignment: each
+// account is two of a commit's changes, and each of them may be a condition.
+const maxAssigned = 48
 
 // AssignRoles changes the roles of accounts in one commit and returns those that
 // changed. Errors: NotFound for a role or an account, TooLarge, Conflict where no
@@ -104,6 +105,9 @@ func (d *Directory) each(ctx context.Context, all *assignees, g *RoleGrant, at s
 			all.conds = append(all.conds, cond)
 		}
 	}
+	if len(all.conds) > maxAssigned {
+		return api.Errorf(api.TooLarge, "at most %d roles are assigned at once", maxAssigned).At(at + "/roleNames")
+	}
 	for i, name := range g.Usernames {
 		a, err := d.assignee(ctx, all, g.Realm, name)
 		if e, ok := errors.AsType[*api.Error](err); ok {
@@ -139,8 +143,8 @@ func (d *Directory) assignee(ctx context.Context, all *assignees, realm, usernam
 			return a, nil
 		}
 	}
-	if len(all.after) == MaxAssigned {
-		return nil, api.Errorf(api.TooLarge, "roles are assigned to at most %d accounts at once", MaxAssigned)
+	if len(all.after) == maxAssigned {
+		return nil, api.Errorf(api.TooLarge, "roles are assigned to at most %d accounts at once", maxAssigned)
 	}
 	a, err := d.Find(ctx, realm, username)
 	if err != nil {

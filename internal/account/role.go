@@ -67,7 +67,7 @@ const (
 	MaxRoleName    = 64  // bytes
 	MaxPermissions = 100 // patterns of one role
 	MaxPattern     = 128 // bytes of one
-	MaxRoles       = 100 // of one account
+	MaxRoles       = 64  // of one account: each may be a condition of its creation
 )
 
 // RoleName returns the one form of a role's name. The error is an *api.Error of

@@ -348,7 +348,7 @@ func (t *Table) fill(n uint32, a *account.Account) {
 	roles := t.roleSetOf(a.Roles)
 	until := uint32(0)
 	if !a.DisableAt.IsZero() {
-		until = uint32(max(1, min(a.DisableAt.Unix(), math.MaxUint32))) //nolint:gosec // within 32 bits
+		until = uint32(max(1, min(a.DisableAt.Unix(), math.MaxUint32)))
 	}
 	slot := t.account(n)
 	stripe := t.stripe(n)

@@ -228,6 +228,9 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		e.By = k.Actor(c.Issuer)
 	}
 	tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
+	if c.Issuer == nil {
+		tx.Put = append(tx.Put, k.accounts.Remember(ctx, a, c.Address)...)
+	}
 	if isNew || changed {
 		put, err := a.Put()
 		if err != nil {

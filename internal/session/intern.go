@@ -78,7 +78,7 @@ func (in *interner[T]) each(do func(*T)) {
 	defer in.mu.Unlock()
 	for n := range in.users {
 		if in.users[n].count > 0 {
-			do(in.get(uint32(n))) //nolint:gosec // fewer than sessions
+			do(in.get(uint32(n)))
 		}
 	}
 }
