@@ -30,7 +30,6 @@ type job struct {
 // strangers fills the second only, and those in the first neither wait behind it
 // nor stop it. It has no lock of its own.
 type queue struct {
-	places   int
 	familiar []*job
 	others   []*job
 	networks map[Lane]int // places held

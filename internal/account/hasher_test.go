@@ -119,7 +119,7 @@ func TestNoMoreHashesRunThanThereAreWorkers(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
-			err := h.do(t.Context(), Lane{}, func() {
+			err := h.do(t.Context(), Lane{Familiar: true}, func() {
 				n := running.Add(1)
 				defer running.Add(-1)
 				for {
