@@ -63,8 +63,8 @@ func appendTally(b []byte, key tallyKey, c *tally) []byte {
 		c = &tally{}
 	}
 	b = append(b, key.account[:]...)
-	address := key.network.AsSlice() // of the zero address: empty
-	b = append(append(b, byte(len(address))), address...)
+	address := key.network.AsSlice()                                                 // of the zero address: empty
+	b = append(append(b, byte(len(address))), address...)                            //nolint:gosec // 0, 4 or 16
 	b = binary.BigEndian.AppendUint32(b, uint32(min(c.policy.after, math.MaxInt32))) //nolint:gosec // it fits
 	b = binary.BigEndian.AppendUint64(b, uint64(c.policy.wait))                      //nolint:gosec // read back as it was
 	return appendCounter(b, &c.counter)
@@ -92,9 +92,7 @@ func (t *Throttle) replay(block []byte, now int64) error {
 				c.last = now
 				t.kept.moved.tallies[key] = struct{}{}
 			}
-			if t.accounts[key] = c; c.failed == 0 {
-				delete(t.accounts, key)
-			}
+			t.accounts[key] = c
 		case entryName:
 			cell := r.uint32() % nameCells
 			if t.names == nil {

@@ -87,7 +87,7 @@ func (t *Throttle) load(ctx context.Context, s store.Store) error {
 		}
 		after = items[len(items)-1].Key
 	}
-	t.sweep(now)
+	t.sweep(now) // of what was cleared, too
 	t.kept.loaded = true
 	return nil
 }
@@ -167,12 +167,12 @@ func (t *Throttle) moveAll(now int64) {
 	for i := range t.names {
 		c := &t.names[i]
 		if c.refresh(policy{}, now); c.failed > 0 {
-			t.kept.moved.names[uint32(i)] = struct{}{} //nolint:gosec // below nameCells
+			t.kept.moved.names[uint32(i)] = struct{}{}
 		}
 	}
 	for i, whole := range t.networks {
 		if whole > now {
-			t.kept.moved.networks[uint32(i)] = struct{}{} //nolint:gosec // below networkCells
+			t.kept.moved.networks[uint32(i)] = struct{}{}
 		}
 	}
 }

@@ -60,16 +60,37 @@ func TestWhatIsKeptIsWhatThereIs(t *testing.T) {
 			h.flush()
 		}
 	}
-	begin(t, th, atHome(user(3)), home).pass()
 	h.clock.Advance(time.Hour - 1) // nothing is forgotten yet
 	begin(t, th, user(2), netip.MustParseAddr("192.0.2.1")).pass()
+	begin(t, th, atHome(alice), home).pass() // which leaves nothing
 	h.flush()
 	after := h.restart().throttle
+	for key, c := range after.accounts {
+		if c.failed == 0 {
+			t.Errorf("a counter is kept for nobody: %v", key)
+		}
+	}
 	if diff := cmp.Diff(states(th), states(after)); diff != "" {
 		t.Error(diff)
 	}
 	if len(after.accounts) < 7 || th.key != after.key {
 		t.Errorf("%d counters are found", len(after.accounts))
+	}
+}
+
+func TestARestartRefillsNoAllowance(t *testing.T) {
+	h := newHouse(t).restart()
+	from := v6(1, 1)
+	for i := range networkBurst {
+		begin(t, h.throttle, user(i), from).fail()
+	}
+	h.flush()
+	h = h.restart()
+	if _, refusal := h.throttle.begin(user(networkBurst), from); refusal == nil || refusal.Data.RetryAfterSeconds != 10 {
+		t.Errorf("after a restart one more gets %v, want 10 s", refusal)
+	}
+	if n := len(states(h.throttle)) - networkBurst; n != 3 { // the /64, the /56 and the /48
+		t.Errorf("%d allowances are kept, want 3", n)
 	}
 }
 
@@ -82,8 +103,17 @@ func TestANewAccountOfTheSameNameInheritsNothing(t *testing.T) {
 	for range freeFailures {
 		h.guess("alice", netip.Addr{})
 	}
-	if _, err := h.store.Commit(t.Context(), store.Tx{Delete: []string{was.Key()}}); err != nil {
+	condition := was.Cond()
+	was.Drop()
+	put, err := was.Put()
+	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := h.store.Commit(t.Context(), store.Tx{If: []store.Cond{condition}, Put: []store.Put{put}}); err != nil {
+		t.Fatal(err)
+	}
+	if who, err := h.lookup(t.Context(), "native", "alice", from); err != nil || who.record != nil || who.account != (api.ID{}) || who.familiar {
+		t.Errorf("dropped, it is found: %+v, %v", who, err)
 	}
 	h.create("alice", rightPassword)
 	h.flush()

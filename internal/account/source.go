@@ -60,12 +60,11 @@ func (d *Directory) Remember(ctx context.Context, a *Account, from netip.Addr) [
 		return nil
 	}
 	known = slices.DeleteFunc(known, func(s source) bool { return s.network == home || !s.isFamiliar(today) })
-	slices.SortStableFunc(known, func(a, b source) int { return int(b.day - a.day) })
 	known = append([]source{{home, today}}, known[:min(len(known), maxSources-1)]...)
 	return []store.Put{{Key: a.SourceKey(), Value: encodeSources(a.ID, known)}}
 }
 
-// sources returns where an account has logged in from; the zero ID, of which
+// sources returns where an account has logged in from, the latest first; the zero ID, of which
 // there is no account, from nowhere. What cannot be read is replaced by the next
 // log-in.
 func (d *Directory) sources(ctx context.Context, key string, account api.ID) ([]source, error) {
@@ -95,8 +94,8 @@ func encodeSources(account api.ID, known []source) []byte {
 	b := append([]byte{sourceVersion}, account[:]...)
 	for _, s := range known {
 		address := s.network.AsSlice()
-		b = binary.BigEndian.AppendUint32(b, uint32(s.day)) //nolint:gosec // days
-		b = append(append(b, byte(len(address))), address...)
+		b = binary.BigEndian.AppendUint32(b, uint32(s.day))   //nolint:gosec // days
+		b = append(append(b, byte(len(address))), address...) //nolint:gosec // 0, 4 or 16
 	}
 	return b
 }

@@ -100,7 +100,7 @@ func policyOf(a *Account) policy {
 // free returns how many failures in a row cost no wait.
 func (p policy) free() uint16 {
 	if p.after > 0 {
-		return uint16(min(p.after, manyFailures)) //nolint:gosec // 1 to manyFailures
+		return uint16(min(p.after, manyFailures))
 	}
 	return freeFailures
 }
@@ -267,10 +267,10 @@ func (t *Throttle) charge(a *attempt, familiar bool, from netip.Addr, now int64)
 			t.networks = make([]int64, networkCells)
 		}
 		h := t.hash(ofNetwork, text)
-		c := charge{cell: uint32(h % networkCells), cost: networkPace / time.Duration(times)} //nolint:gosec // below networkCells
+		c := charge{cell: uint32(h % networkCells), cost: networkPace / time.Duration(times)}
 		a.charges[i] = c
 		if i == 0 {
-			a.network = uint16(h >> 48) //nolint:gosec // 16 bits
+			a.network = uint16(h >> 48)
 		}
 		whole := &t.networks[c.cell]
 		*whole = min(*whole, now+int64(allowance)) // further off only since the clock went back
@@ -369,7 +369,7 @@ func (t *Throttle) nameCell(a *attempt, name string) *counter {
 	if t.names == nil {
 		t.names = make([]counter, nameCells)
 	}
-	a.name = uint32(t.hash(ofName, []byte(name)) % nameCells) //nolint:gosec // below nameCells
+	a.name = uint32(t.hash(ofName, []byte(name)) % nameCells)
 	return &t.names[a.name]
 }
 

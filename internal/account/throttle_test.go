@@ -361,6 +361,22 @@ func TestAHundredFailuresCostADay(t *testing.T) {
 	}
 }
 
+// However many an account itself allows, and however many come at once.
+func TestAHundredGuessesAtOnce(t *testing.T) {
+	th := NewThrottle(clock.NewFake(morning))
+	who := alice
+	who.policy = policy{after: 1000, wait: time.Minute}
+	through := 0
+	for range 2 * manyFailures {
+		if _, refusal := th.begin(who, netip.Addr{}); refusal == nil {
+			through++
+		}
+	}
+	if through != manyFailures {
+		t.Errorf("%d are let through, want %d", through, manyFailures)
+	}
+}
+
 func TestAnAccountsOwnLockout(t *testing.T) {
 	for _, tt := range []struct {
 		account Account
