@@ -51,17 +51,17 @@ func (d *Directory) Remember(ctx context.Context, a *Account, from netip.Addr) [
 	if !home.IsValid() {
 		return nil
 	}
-	known, err := d.sources(ctx, a.SourceKey(), a.ID)
+	networks, err := d.sources(ctx, a.SourceKey(), a.ID)
 	if err != nil {
 		return nil
 	}
 	today := dayOf(d.clock.Now())
-	if slices.Contains(known, source{home, today}) {
+	if slices.Contains(networks, source{home, today}) {
 		return nil
 	}
-	known = slices.DeleteFunc(known, func(s source) bool { return s.network == home || !s.isFamiliar(today) })
-	known = append([]source{{home, today}}, known[:min(len(known), maxSources-1)]...)
-	return []store.Put{{Key: a.SourceKey(), Value: encodeSources(a.ID, known)}}
+	networks = slices.DeleteFunc(networks, func(s source) bool { return s.network == home || !s.isFamiliar(today) })
+	networks = append([]source{{home, today}}, networks[:min(len(networks), maxSources-1)]...)
+	return []store.Put{{Key: a.SourceKey(), Value: encodeSources(a.ID, networks)}}
 }
 
 // sources returns where an account has logged in from, the latest first; the zero ID, of which
@@ -75,24 +75,24 @@ func (d *Directory) sources(ctx context.Context, key string, account api.ID) ([]
 	if err != nil {
 		return nil, fmt.Errorf("account: read where it logs in from: %w", err)
 	}
-	of, known := decodeSources(item.Value)
+	of, networks := decodeSources(item.Value)
 	if of != account {
 		return nil, nil
 	}
-	return known, nil
+	return networks, nil
 }
 
-func isFamiliar(known []source, home netip.Addr, today int64) bool {
-	return slices.ContainsFunc(known, func(s source) bool { return s.network == home && s.isFamiliar(today) })
+func isFamiliar(networks []source, home netip.Addr, today int64) bool {
+	return slices.ContainsFunc(networks, func(s source) bool { return s.network == home && s.isFamiliar(today) })
 }
 
 func dayOf(at time.Time) int64 { return at.Unix() / (24 * 60 * 60) }
 
 // encodeSources writes a byte of format version, the account, and for each
 // network the day and the address.
-func encodeSources(account api.ID, known []source) []byte {
+func encodeSources(account api.ID, networks []source) []byte {
 	b := append([]byte{sourceVersion}, account[:]...)
-	for _, s := range known {
+	for _, s := range networks {
 		address := s.network.AsSlice()
 		b = binary.BigEndian.AppendUint32(b, uint32(s.day))   //nolint:gosec // days
 		b = append(append(b, byte(len(address))), address...) //nolint:gosec // 0, 4 or 16
@@ -101,7 +101,7 @@ func encodeSources(account api.ID, known []source) []byte {
 }
 
 // decodeSources reads as far as it can.
-func decodeSources(value []byte) (account api.ID, known []source) {
+func decodeSources(value []byte) (account api.ID, networks []source) {
 	if len(value) < 1+len(account) || value[0] != sourceVersion {
 		return api.ID{}, nil
 	}
@@ -112,9 +112,9 @@ func decodeSources(value []byte) (account api.ID, known []source) {
 			break
 		}
 		if address, ok := netip.AddrFromSlice(b[:n]); ok {
-			known = append(known, source{address, int64(day)})
+			networks = append(networks, source{address, int64(day)})
 		}
 		b = b[n:]
 	}
-	return account, known
+	return account, networks
 }
