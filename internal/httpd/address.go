@@ -67,7 +67,10 @@ func forwardedFor(proxy netip.Addr, proxies []netip.Prefix, name string, raw []b
 
 // parseHop reads an address with or without a port.
 func parseHop(hop string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(hop, "["), "]"))
+	if strings.HasSuffix(hop, "]") {
+		hop += ":0" // what brackets may stand around is known where a port follows
+	}
+	a, err := netip.ParseAddr(hop)
 	if err != nil {
 		ap, err := netip.ParseAddrPort(hop)
 		if err != nil {
