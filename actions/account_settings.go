@@ -143,14 +143,15 @@ type accountView struct {
 	Roles              []string  `json:"roles" doc:"Roles given to the account."`
 	CreatedTimestamp   time.Time `json:"createdTimestamp" doc:"When it was created."`
 	LastPasswordChange time.Time `json:"lastPasswordChange,omitzero" doc:"When its password was set; absent: it has none."`
-	Enabled            bool      `json:"enabled" doc:"May it log in?"`
+	Enabled            bool      `json:"enabled" doc:"Is it switched on?"`
+	Active             bool      `json:"active" doc:"May it have sessions at this moment: enabled, and within its datetimes?"`
 }
 
 func (a *accounts) view(of *account.Account) accountView {
 	return accountView{
 		Username: of.Username, Realm: of.Realm, AccountID: of.ID.String(), AccountDescription: of.Description,
 		Roles: account.Names(a.Accounts.Roles().Held(of.Roles)), CreatedTimestamp: of.Created.Truncate(time.Second),
-		LastPasswordChange: of.PasswordChanged.Truncate(time.Second), Enabled: of.Active(a.Clock.Now()),
+		LastPasswordChange: of.PasswordChanged.Truncate(time.Second), Enabled: !of.Disabled, Active: of.Active(a.Clock.Now()),
 	}
 }
 

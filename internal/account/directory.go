@@ -64,15 +64,22 @@ func New(d Deps) *Directory {
 // Find returns an account. Errors: NotFound; BadParam for what cannot be a user
 // name.
 func (d *Directory) Find(ctx context.Context, realm, username string) (*Account, error) {
-	canonical, err := Canonical(username)
-	if err != nil {
-		return nil, err
-	}
-	a, err := d.at(ctx, Key(realm, canonical))
+	a, err := d.Named(ctx, realm, username)
 	if err == nil && (a == nil || a.Dropped) {
 		return nil, api.Errorf(api.NotFound, "there is no such account")
 	}
 	return a, err
+}
+
+// Named returns the account that has a name, or had it last: a dropped one too,
+// as long as something of it is kept. It is nil if there is none. Errors: BadParam
+// for what cannot be a user name.
+func (d *Directory) Named(ctx context.Context, realm, username string) (*Account, error) {
+	canonical, err := Canonical(username)
+	if err != nil {
+		return nil, err
+	}
+	return d.at(ctx, Key(realm, canonical))
 }
 
 // at returns the account under a key, dropped ones too; nil if there never was

@@ -51,6 +51,9 @@ func checkListeners(r *reader, c *Config, overridden bool) {
 		}
 	}
 	for i, l := range c.Listeners {
+		if slices.Contains(apiNames(), strings.ToLower(l.ServiceName)) {
+			r.fault(at(i, "/serviceName"), "is the name of an api; manageService tells them apart by their names, so choose another one")
+		}
 		for _, before := range c.Listeners[:i] {
 			if l.ServiceName != "" && strings.EqualFold(l.ServiceName, before.ServiceName) {
 				r.fault(at(i, "/serviceName"), "is the name of an earlier listener; each needs its own")

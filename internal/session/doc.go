@@ -17,6 +17,7 @@
 //	past/HANDLE     Record with End   a tombstone
 //	touch/ID        block             last uses of many sessions
 //	epoch/…         Generation        of the server, of a realm; an account's is in its record
+//	gone/TIME ID    account key       an account that was dropped, and of which a marker remains
 //
 // # A session's death
 //

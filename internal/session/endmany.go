@@ -82,7 +82,7 @@ func (k *Keeper) dropAccounts(ctx context.Context, realm string, usernames []str
 			return nil, nil, 0, err
 		}
 		ended += n
-		tx.If, tx.Put, tx.Delete = append(tx.If, before[i].Cond()), append(tx.Put, put), append(tx.Delete, a.SourceKey())
+		tx.If, tx.Put = append(tx.If, before[i].Cond()), append(tx.Put, put, store.Put{Key: goneKey(k.clock.Now(), a.ID), Value: []byte(a.Key())})
 		event.Append(&tx, event.Event{
 			Time: k.clock.Now(), Kind: event.AccountDropped, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username, Count: int64(n), By: change.By,
 		})

@@ -197,3 +197,16 @@ func (t *Table) length(head uint32, links func(*entry) (prev, next uint32, belon
 	}
 	return length
 }
+
+// Frozen returns how many sessions keep the roles of their log-in, and how many
+// different sets of them there are.
+func (t *Table) Frozen() (sessions, sets int) {
+	for i := range t.shards {
+		sessions += len(t.shards[i].frozen)
+	}
+	t.frozenSets.each(func(*frozenSet) { sets++ })
+	return sessions, sets
+}
+
+// Addresses returns how many addresses and networks the table keeps.
+func (t *Table) Addresses() int { return len(t.byAddress) }

@@ -340,3 +340,13 @@ var (
 	_ tb          = (*testing.T)(nil)
 	_ store.Store = (*hook)(nil)
 )
+
+// has reports whether the store has a key that begins so.
+func (w *world) has(prefix string) bool {
+	w.t.Helper()
+	items, err := w.inner.List(w.ctx(), store.Range{Prefix: prefix, Limit: 1})
+	if err != nil {
+		w.t.Fatalf("list: %v", err)
+	}
+	return len(items) > 0
+}

@@ -187,14 +187,11 @@ func (r *Record) settleEnd() {
 
 // endByEpoch returns the end of a session whose account, realm or server ended it.
 func (k *Keeper) endByEpoch(ctx context.Context, r *Record, now int64) (End, error) {
-	a, err := k.accounts.Find(ctx, r.Realm, r.Username)
-	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
-		return End{Status: Revoked, At: now, Reason: ReasonAccountDisabled}, nil
-	}
+	a, err := k.accounts.Named(ctx, r.Realm, r.Username)
 	if err != nil {
 		return End{}, err
 	}
-	if a.ID != r.AccountID || a.Dropped {
+	if a == nil || a.ID != r.AccountID {
 		return End{Status: Revoked, At: now, Reason: ReasonAccountDropped}, nil
 	}
 	if r.Epochs.Account != a.Epoch.For(r.Permanent) {
@@ -291,13 +288,63 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 	return err
 }
 
-// purge forgets tombstones and events that are older than the retention.
+// purge forgets what is older than the retention.
 func (k *Keeper) purge(ctx context.Context) error {
 	retention := k.config.Get().Defaults.Retention()
 	if retention == 0 {
 		return nil
 	}
 	before := k.clock.Now().Add(-retention)
+	return errors.Join(k.purgeAccounts(ctx, before), k.purgePast(ctx, before))
+}
+
+// purgeAccounts forgets accounts that were dropped before a moment: their sessions
+// have their tombstones, and a session whose account nobody knows is dead.
+func (k *Keeper) purgeAccounts(ctx context.Context, before time.Time) error {
+	for {
+		items, err := k.store.List(ctx, store.Range{Prefix: goneKeys, Limit: purgeBatch / 3})
+		if err != nil {
+			return fmt.Errorf("purge accounts: %w", err)
+		}
+		var tx store.Tx
+		for i := range items {
+			if items[i].Key >= goneKey(before, api.ID{}) {
+				break
+			}
+			if err := k.forgetAccount(ctx, &tx, &items[i]); err != nil {
+				return fmt.Errorf("purge accounts: %w", err)
+			}
+		}
+		if len(tx.Delete) == 0 {
+			return nil
+		}
+		if _, err := k.store.Commit(ctx, tx); err != nil && !errors.Is(err, store.ErrConflict) { // created anew at this moment: the next look sees it
+			return fmt.Errorf("purge accounts: %w", err)
+		}
+	}
+}
+
+// forgetAccount removes what remains of a dropped account, unless another one has
+// its name by now.
+func (k *Keeper) forgetAccount(ctx context.Context, tx *store.Tx, gone *store.Item) error {
+	tx.Delete = append(tx.Delete, gone.Key)
+	item, err := k.store.Get(ctx, string(gone.Value))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a, err := account.Decode(item)
+	if err == nil && gone.Key[len(gone.Key)-len(a.ID):] == string(a.ID[:]) {
+		tx.If = append(tx.If, a.Cond())
+		tx.Delete = append(tx.Delete, a.Key(), a.SourceKey())
+	}
+	return err
+}
+
+// purgePast forgets tombstones and events of before a moment.
+func (k *Keeper) purgePast(ctx context.Context, before time.Time) error {
 	if oldest := k.oldestEnd.Load(); oldest != 0 && oldest >= before.Unix() {
 		return event.Purge(ctx, k.store, before)
 	}

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"time"
 
 	"sessiond/internal/api"
 	"sessiond/internal/config"
@@ -148,11 +150,17 @@ const (
 	pastKeys  = "past/"  // handle → Record with its End: a tombstone
 	touchKeys = "touch/" // time-ordered id → block of last accesses
 	epochKeys = "epoch/" // server, or realm:NAME → Generation
+	goneKeys  = "gone/"  // time and id of a dropped account → key of what remains of it
 )
 
 func liveKey(h api.ID) string { return liveKeys + string(h[:]) }
 func endKey(h api.ID) string  { return endKeys + string(h[:]) }
 func pastKey(h api.ID) string { return pastKeys + string(h[:]) }
+
+// goneKey orders dropped accounts by time.
+func goneKey(at time.Time, id api.ID) string {
+	return goneKeys + string(binary.BigEndian.AppendUint64(nil, uint64(at.Unix()))) + string(id[:]) //nolint:gosec // after 1970
+}
 
 // handleOf returns the handle in a key of the given kind.
 func handleOf(kind, key string) (api.ID, bool) {
