@@ -87,7 +87,6 @@ var borrowers = map[string]string{
 // constants gives need no entry.
 var globals = map[string]string{
 	"main.version":                 "set by the linker",
-	"internal/account.granted":     "what each built-in role grants, computed once",
 	"internal/account.known":       "what passwords are made of, computed once",
 	"internal/account.packed":      "the list that is embedded",
 	"internal/api.digit62":         "the inverse of Base62, computed once",

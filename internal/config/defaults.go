@@ -40,7 +40,7 @@ func defaultsRows() []entry[Defaults] {
 
 		integer("maxJsonApiSessions", 0, most, func(d *Defaults) *int64 { return &d.MaxSessions }, "Live sessions; 0 means no limit."),
 		integer("maxJsonApiSessionsPerIpAddress", 0, most, func(d *Defaults) *int64 { return &d.MaxSessionsPerIPAddress },
-			"Live sessions from one client address, /64 for IPv6; permanent ones do not count; 0 means no limit."),
+			"Live sessions from one client address, /64 for IPv6, of which a /56 may have four times and a /48 sixteen times as many; permanent ones do not count; 0 means no limit."),
 		integer("maxJsonApiSessionsPerUsername", 0, most, func(d *Defaults) *int64 { return &d.MaxSessionsPerUsername },
 			"Live sessions of one account; 0 means no limit."),
 		integer("maxJsonApiSessionsPerClient", 0, most, func(d *Defaults) *int64 { return &d.MaxSessionsPerClient },

@@ -60,7 +60,7 @@ func topRows() []entry[Config] {
 		integer("maxConnections", 1, 1_000_000, func(c *Config) *int { return &c.MaxConnections },
 			"Connections at one time."),
 		integer("maxConnectionsPerIpAddress", 0, 1_000_000, func(c *Config) *int { return &c.MaxConnectionsPerIP },
-			"Connections at one time from one address, /64 for IPv6; 0 means no limit."),
+			"Connections at one time from one address, /64 for IPv6, of which a /56 may have four times and a /48 sixteen times as many; 0 means no limit."),
 		request, request.as("connRequestTimeout"),
 		idle, idle.as("connInactiveTimeout"),
 		seconds("drainTimeoutSeconds", 0, func(c *Config) *Secs { return &c.DrainTimeout },
