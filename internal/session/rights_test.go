@@ -297,7 +297,7 @@ func TestEndEverywhere(t *testing.T) {
 							got += " " + name
 						}
 					}
-					if got = got[min(1, len(got)):]; got != tt.want || w.Count() != int64(6-tt.ended) {
+					if got = got[min(1, len(got)):]; got != tt.want || w.Count() != 6-tt.ended {
 						t.Errorf("%s %q live, want %q; %d count", when, got, tt.want, w.Count())
 					}
 					if err := w.Table().Recount(); err != nil {
