@@ -116,7 +116,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	if err != nil || len(guides) == 0 {
 		t.Fatalf("no guides: %v", err)
 	}
-	for _, page := range append(guides, "README.md") {
+	for _, page := range append(guides, "README.md", "SECURITY.md", "CHANGELOG.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
