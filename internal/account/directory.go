@@ -244,7 +244,8 @@ func (d *Directory) List(ctx context.Context, realm string, prefixes []string, a
 			page = append(page, a)
 		}
 		if len(page) > limit {
-			return living(page[:limit]), page[limit-1].Canonical, nil
+			next = page[limit-1].Canonical // of a dropped one, perhaps
+			return living(page[:limit]), next, nil
 		}
 	}
 	return living(page), "", nil
