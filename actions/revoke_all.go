@@ -15,7 +15,7 @@ import (
 func (s *sessions) massEnds() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Protected(dispatch.Spec{
-			Name: "revokeAllSessions", APIs: both(), Work: dispatch.Ending, Allow: dispatch.Holders(account.SessionsRevoke).Recent(),
+			Name: "revokeAllSessions", APIs: both(), Work: dispatch.Ending, Allow: dispatch.Holders(account.SessionsRevoke).Others(account.SessionsRevoke).Recent(),
 			Doc: "Ends all sessions of the server, of a realm or of an account, in the time of one write, however many there are. " +
 				"API keys are spared unless includePermanent.",
 			Errors: []api.Code{api.NotFound, api.RealmUnavailable, api.Conflict},

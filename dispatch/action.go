@@ -219,7 +219,7 @@ func (r Rule) String() string {
 	if r.sessions {
 		text += ", with a session and not an API key"
 	}
-	if r.others != 0 {
+	if r.others != 0 && r.others != r.needs {
 		text += "; what belongs to others with " + strings.Join(r.others.Names(), ", ")
 	}
 	if r.recent != nothingRecent {
