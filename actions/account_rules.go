@@ -25,6 +25,16 @@ func (a *accounts) mayGive(who *session.Caller, realm *config.Realm, role *accou
 	return nil
 }
 
+// mayEnter refuses to create an account, and with it a password, in a realm that
+// gives its accounts more than the caller holds. In a trusted realm there are no
+// passwords: who issues a session is asked for what it holds.
+func (a *accounts) mayEnter(who *session.Caller, realm *config.Realm) error {
+	if realm.Type != config.Trusted && !a.holds(who, a.Accounts.Roles().Named(realm.Roles)...) {
+		return api.Errorf(api.PermissionDenied, "the realm gives its accounts permissions that the caller does not hold: nobody creates such an account").At("/params/realm")
+	}
+	return nil
+}
+
 // holds reports whether a caller holds all that roles give.
 func (a *accounts) holds(who *session.Caller, roles ...*account.Role) bool {
 	return account.Effective(roles)&^who.Permissions == 0 && account.Covers(a.Sessions.Patterns(who), account.Patterns(roles))

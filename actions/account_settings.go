@@ -118,13 +118,16 @@ type newPassword struct {
 }
 
 // password returns the password that is asked for, and until when it is good once;
-// the zero one where none is.
-func (a *accounts) password(realm *config.Realm, p *newPassword) (password api.Secret, once time.Time, err error) {
+// the zero one where none is. member names that of the request which holds one.
+func (a *accounts) password(realm *config.Realm, p *newPassword, member string) (password api.Secret, once time.Time, err error) {
+	if p.OneTimePassword && p.Password.IsZero() {
+		member = "oneTimePassword"
+	}
 	switch {
 	case p.OneTimePassword && !p.Password.IsZero():
-		return api.Secret{}, once, bad("oneTimePassword", "and password must not stand together: send one of them")
+		return api.Secret{}, once, bad("oneTimePassword", "and %s must not stand together: send one of them", member)
 	case realm.Type == config.Trusted && (p.OneTimePassword || !p.Password.IsZero()):
-		return api.Secret{}, once, bad("password", "must be absent: the realm trusts the word of holders of sessiond.sessions.issue")
+		return api.Secret{}, once, bad(member, "must be absent: the realm trusts the word of holders of sessiond.sessions.issue")
 	case p.OneTimePassword:
 		password, err = a.Accounts.OneTimePassword()
 		return password, a.Clock.Now().Add(oneTimeHours * time.Hour), err

@@ -101,8 +101,11 @@ func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 
 // make creates an account; password and its member are named for errors.
 func (a *accounts) make(ctx context.Context, who *session.Caller, realm *config.Realm, p *newPassword, member string, n account.NewAccount) (createAccountResult, error) {
-	var err error
-	if n.Password, n.OneTimeUntil, err = a.password(realm, p); err != nil {
+	err := a.mayEnter(who, realm)
+	if err != nil {
+		return createAccountResult{}, err
+	}
+	if n.Password, n.OneTimeUntil, err = a.password(realm, p, member); err != nil {
 		return createAccountResult{}, err
 	}
 	if realm.Type != config.Trusted && n.Password.IsZero() {

@@ -34,14 +34,18 @@ func (a *accounts) alter(ctx context.Context, c *dispatch.Call, who *session.Cal
 	if refusal != nil {
 		return alterAccountResult{}, refusal
 	}
-	password, once, err := a.password(realm, &p.newPassword)
+	password, once, err := a.password(realm, &p.newPassword, "password")
 	if err != nil {
 		return alterAccountResult{}, err
 	}
 	var hash api.Secret
 	if !password.IsZero() {
 		if who.IsKey() {
-			return alterAccountResult{}, api.Errorf(api.KindNotAllowed, "an API key may not set passwords: log in and use the session").At("/params/password")
+			member := "password"
+			if p.OneTimePassword {
+				member = "oneTimePassword"
+			}
+			return alterAccountResult{}, api.Errorf(api.KindNotAllowed, "an API key may not set passwords: log in and use the session").At("/params/" + member)
 		}
 		if err := a.manageable(ctx, c, who, realm.Name, p.Username); err != nil { // before the work of a hash
 			return alterAccountResult{}, err
