@@ -51,6 +51,9 @@ func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *se
 		if change.Checked, err = a.Accounts.Verify(ctx, realm, username, p.CurrentPassword, c.Address); err != nil {
 			return changePasswordResult{}, err
 		}
+		if account.SamePassword(p.NewPassword, p.CurrentPassword) {
+			return changePasswordResult{}, account.PresentPassword().At("/params/newPassword")
+		}
 	} else if !c.Reach.All {
 		return changePasswordResult{}, c.Denied(account.AccountsWrite)
 	} else {

@@ -75,6 +75,21 @@ func sameName(username, password string) bool {
 	return err == nil && other == name
 }
 
+// SamePassword reports whether two texts are one password.
+func SamePassword(a, b api.Secret) bool {
+	one, err := prepare(a)
+	if err != nil {
+		return false
+	}
+	other, err := prepare(b)
+	return err == nil && one == other
+}
+
+// PresentPassword refuses a new password that is the present one.
+func PresentPassword() *api.Error {
+	return api.Errorf(api.PasswordPolicy, "the new password is the present one")
+}
+
 var errPassword = errors.New("account: no possible password")
 
 // prepare gives a password the one form that is hashed: RFC 8265 OpaqueString

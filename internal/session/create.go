@@ -107,8 +107,8 @@ func (k *Keeper) prepare(ctx context.Context, c *creation, a *account.Account) e
 		return api.Errorf(api.PasswordExpired, "the password is right, but has to be changed: send the log-in again, with a newPassword beside it")
 	case c.NewPassword.IsZero():
 		return nil
-	case c.NewPassword == c.Password:
-		return api.Errorf(api.PasswordPolicy, "the new password is the present one").At("/params/newPassword")
+	case account.SamePassword(c.NewPassword, c.Password):
+		return account.PresentPassword().At("/params/newPassword")
 	}
 	var err error
 	c.newHash, err = k.accounts.NewHash(ctx, a.Realm, a.Username, c.NewPassword)
@@ -203,7 +203,7 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		return api.Secret{}, err
 	}
 	now := k.now()
-	a, changed := c.login(a.Clone(), k.clock.Now())
+	a, changed := c.login(a.Clone(), k.clock.Now(), h)
 	if err := k.table.Reserve(&claim{handle: h, account: a, address: c.counted, instead: c.instead(), limits: c.limits}, now); err != nil {
 		return api.Secret{}, err
 	}
@@ -258,9 +258,9 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	return token, nil
 }
 
-// login does to an account what its log-in does, and reports whether its record
-// changed.
-func (c *creation) login(a *account.Account, now time.Time) (_ *account.Account, changed bool) {
+// login does to an account what its log-in, as the session h, does, and reports
+// whether its record changed.
+func (c *creation) login(a *account.Account, now time.Time, h api.ID) (_ *account.Account, changed bool) {
 	if c.Issuer != nil {
 		return a, false
 	}
@@ -268,7 +268,7 @@ func (c *creation) login(a *account.Account, now time.Time) (_ *account.Account,
 	if !c.newHash.IsZero() {
 		a.SetPassword(c.newHash, now, time.Time{})
 		a.Epoch.EndTemporary()
-		a.Epoch.Why = account.Why{At: now, Reason: ReasonPasswordChanged}
+		a.Epoch.Why = account.Why{At: now, Reason: ReasonPasswordChanged, By: HandleText(h)}
 		changed = true
 	}
 	return a, changed
