@@ -246,6 +246,8 @@ func (s *stage) name(member, text, as string) string {
 		return "${" + name + "}"
 	case handleForm.MatchString(text):
 		return "${" + s.bindNew("handle", as, text) + "}"
+	case member == "oneTimePassword":
+		return "${" + s.bindNew("once", as, text) + "}"
 	case member == "accountId" && idForm.MatchString(text):
 		return "${" + s.bindNew("id", as, text) + "}"
 	case member == "cursor":

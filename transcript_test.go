@@ -57,8 +57,6 @@ type step struct {
 
 // unshown are the codes that no transcript shows, and why.
 var unshown = map[api.Code]string{
-	api.PasswordExpired:       "passwords do not expire yet",
-	api.AddressNotAllowed:     "keys have no addresses yet",
 	api.SessionLimitPerClient: "sessions have no clients yet",
 	api.PropertyNotAllowed:    "properties cannot be written yet",
 	api.UsesExhausted:         "keys have no count of uses yet",
