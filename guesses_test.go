@@ -218,8 +218,9 @@ type heard struct {
 		Revoked, PermanentLeft              int
 	}
 
-	status int
-	raw    []byte
+	status     int
+	retryAfter int64
+	raw        []byte
 }
 
 // say sends a request from an address, or from nowhere.
@@ -238,7 +239,7 @@ func (s *stage) say(t *testing.T, from netip.Addr, r spoken) (h heard) {
 	if err := json.Unmarshal(a.Body, &h); err != nil {
 		t.Errorf("%s: %v in %q", r.action, err, a.Body)
 	}
-	h.status, h.raw = a.Status, a.Body
+	h.status, h.retryAfter, h.raw = a.Status, a.RetryAfterSeconds, a.Body
 	return h
 }
 
