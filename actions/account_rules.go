@@ -13,31 +13,45 @@ import (
 
 // Here is what keeps those who manage accounts and roles from gaining by it.
 
-// mayGive refuses a role that the caller may not give to accounts of a realm, or
-// take from them.
+// mayGive refuses a role that the caller may not give to accounts of a realm.
 func (a *accounts) mayGive(who *session.Caller, realm *config.Realm, role *account.Role) *api.Error {
 	if realm.Type == config.Trusted && !realm.AllowServerRoles && role.Grants() != 0 {
 		return api.Errorf(api.BadParam, "the role holds permissions of the server, which the realm does not allow")
 	}
-	if !a.holds(who, role) {
-		return api.Errorf(api.PermissionDenied, "nobody gives or takes a role whose permissions he does not hold himself")
-	}
-	return nil
+	return a.mayTake(who, role)
+}
+
+// mayTake refuses a role that the caller may not take from accounts.
+func (a *accounts) mayTake(who *session.Caller, role *account.Role) *api.Error {
+	return a.holds(who, role.Permissions, "nobody gives or takes a role whose permissions he does not hold himself")
 }
 
 // mayEnter refuses to create an account, and with it a password, in a realm that
 // gives its accounts more than the caller holds. In a trusted realm there are no
 // passwords: who issues a session is asked for what it holds.
-func (a *accounts) mayEnter(who *session.Caller, realm *config.Realm) error {
-	if realm.Type != config.Trusted && !a.holds(who, a.Accounts.Roles().Named(realm.Roles)...) {
-		return api.Errorf(api.PermissionDenied, "the realm gives its accounts permissions that the caller does not hold: nobody creates such an account").At("/params/realm")
+func (a *accounts) mayEnter(who *session.Caller, realm *config.Realm) *api.Error {
+	if realm.Type == config.Trusted {
+		return nil
+	}
+	gives := account.Patterns(a.Accounts.Roles().Named(realm.Roles))
+	if refusal := a.holds(who, gives, "the realm gives its accounts permissions that the caller does not hold: nobody creates such an account"); refusal != nil {
+		return refusal.At("/params/realm")
 	}
 	return nil
 }
 
-// holds reports whether a caller holds all that roles give.
-func (a *accounts) holds(who *session.Caller, roles ...*account.Role) bool {
-	return account.Effective(roles)&^who.Permissions == 0 && account.Covers(a.Sessions.Patterns(who), account.Patterns(roles))
+// holds refuses permissions that the caller does not hold. What is the server's own
+// an API key holds for itself alone: by giving it to an account it would get a
+// session, which may do what keys may not.
+func (a *accounts) holds(who *session.Caller, permissions []string, otherwise string) *api.Error {
+	grants := account.Grant(permissions)
+	switch {
+	case grants&^who.Permissions != 0 || !account.Covers(a.Sessions.Patterns(who), permissions):
+		return api.Errorf(api.PermissionDenied, "%s", otherwise)
+	case grants != 0 && who.IsKey():
+		return api.Errorf(api.KindNotAllowed, "an API key neither gives permissions of the server nor changes who holds them: log in and use the session")
+	}
+	return nil
 }
 
 // mayManage refuses to change an account that holds more than the caller: he could
@@ -48,8 +62,11 @@ func (a *accounts) mayManage(c *dispatch.Call, who *session.Caller, of *account.
 	if realm, ok := c.Config.Realm(of.Realm); ok {
 		held = append(held, roles.Named(realm.Roles)...)
 	}
-	if who.AccountID != of.ID && !a.holds(who, held...) {
-		return api.Errorf(api.PermissionDenied, "the account holds permissions that the caller does not hold: nobody changes such an account").At("/params/username")
+	if who.AccountID == of.ID {
+		return nil
+	}
+	if refusal := a.holds(who, account.Patterns(held), "the account holds permissions that the caller does not hold: nobody changes such an account"); refusal != nil {
+		return refusal.At("/params/username")
 	}
 	return nil
 }
@@ -64,12 +81,12 @@ func (a *accounts) manageable(ctx context.Context, c *dispatch.Call, who *sessio
 }
 
 // callerUnchanged holds while the caller's account is as it was when his rights
-// were looked at: what he has lost meanwhile he does not use any more.
-func (a *accounts) callerUnchanged(who *session.Caller) []store.Cond {
+// were looked at: what was taken from it meanwhile he does not use any more.
+func (a *accounts) callerUnchanged(who *session.Caller) ([]store.Cond, error) {
 	by := a.Sessions.Actor(who)
 	canonical, err := account.Canonical(by.Username)
 	if err != nil {
-		canonical = by.Username // his session has ended: the condition does not hold
+		return nil, dispatch.InvalidToken() // his session has ended meanwhile
 	}
-	return []store.Cond{{Key: account.Key(by.Realm, canonical), Rev: who.AccountRev}}
+	return []store.Cond{{Key: account.Key(by.Realm, canonical), Rev: who.AccountRev}}, nil
 }

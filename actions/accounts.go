@@ -20,13 +20,13 @@ func (a *accounts) table() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Protected(dispatch.Spec{
 			Name: "createAccount", APIs: admin(), Work: dispatch.Writing, Allow: manages,
-			Doc:    "Creates an account. Nobody gives it a role whose permissions he does not hold himself.",
-			Errors: []api.Code{api.AlreadyExists, api.PasswordPolicy, api.RealmUnavailable},
+			Doc:    "Creates an account. Nobody gives it a role whose permissions he does not hold himself, and an API key none with permissions of the server.",
+			Errors: []api.Code{api.AlreadyExists, api.Conflict, api.PasswordPolicy, api.RealmUnavailable, api.KindNotAllowed},
 		}, a.create),
 		dispatch.Protected(dispatch.Spec{
 			Name: "cloneAccount", APIs: admin(), Work: dispatch.Writing, Allow: manages,
 			Doc:    "Creates an account with the settings of another one, and, unless told otherwise, its roles.",
-			Errors: []api.Code{api.NotFound, api.AlreadyExists, api.PasswordPolicy, api.RealmUnavailable},
+			Errors: []api.Code{api.NotFound, api.AlreadyExists, api.Conflict, api.PasswordPolicy, api.RealmUnavailable, api.KindNotAllowed},
 		}, a.clone),
 		dispatch.Protected(dispatch.Spec{
 			Name: "alterAccount", APIs: admin(), Work: dispatch.Writing, Allow: manages,
@@ -38,7 +38,7 @@ func (a *accounts) table() []dispatch.Action {
 			Name: "dropAccounts", APIs: admin(), Work: dispatch.Ending, Allow: manages,
 			Doc: "Drops accounts, all or none of them, with all of their sessions and API keys. A name that no account has is told as a warning. " +
 				"An account that is created later under such a name is another one.",
-			Errors: []api.Code{api.Conflict, api.RealmUnavailable},
+			Errors: []api.Code{api.Conflict, api.RealmUnavailable, api.KindNotAllowed},
 		}, a.drop),
 		dispatch.Protected(dispatch.Spec{
 			Name: "listAccounts", APIs: admin(), Work: dispatch.Listing, Allow: dispatch.Holders(account.AccountsRead),
@@ -56,7 +56,7 @@ func (a *accounts) table() []dispatch.Action {
 			Allow: dispatch.Callers().SessionsOnly().Others(account.AccountsWrite).RecentForOthers(),
 			Doc: "Replaces a password, which ends the account's other temporary sessions. One's own takes the current one; " +
 				"holders of sessiond.accounts.write set that of others.",
-			Errors: []api.Code{api.LoginFailed, api.LoginThrottled, api.PasswordPolicy, api.NotFound},
+			Errors: []api.Code{api.LoginFailed, api.LoginThrottled, api.PasswordPolicy, api.NotFound, api.Conflict, api.RealmUnavailable},
 		}, a.changePassword),
 	}
 }
@@ -84,6 +84,7 @@ func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 	if refusal != nil {
 		return createAccountResult{}, refusal
 	}
+	var roles []*account.Role
 	for i, name := range p.Roles {
 		role, ok := a.Accounts.Roles().Get(name)
 		at := "/params/roles/" + strconv.Itoa(i)
@@ -93,18 +94,24 @@ func (a *accounts) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 		if err := a.mayGive(who, realm, role); err != nil {
 			return createAccountResult{}, err.At(at)
 		}
+		roles = append(roles, role)
 	}
 	return a.make(ctx, who, realm, &p.newPassword, "password", account.NewAccount{
-		Realm: realm.Name, Username: p.Username, Roles: p.Roles, Set: func(of *account.Account) { settings.apply(of, a.Clock.Now()) },
+		Realm: realm.Name, Username: p.Username, Roles: account.Names(roles), If: account.Conds(roles),
+		Set: func(of *account.Account) { settings.apply(of, a.Clock.Now()) },
 	})
 }
 
 // make creates an account; password and its member are named for errors.
 func (a *accounts) make(ctx context.Context, who *session.Caller, realm *config.Realm, p *newPassword, member string, n account.NewAccount) (createAccountResult, error) {
-	err := a.mayEnter(who, realm)
+	if refusal := a.mayEnter(who, realm); refusal != nil {
+		return createAccountResult{}, refusal
+	}
+	unchanged, err := a.callerUnchanged(who)
 	if err != nil {
 		return createAccountResult{}, err
 	}
+	n.If = append(n.If, unchanged...)
 	if n.Password, n.OneTimeUntil, err = a.password(realm, p, member); err != nil {
 		return createAccountResult{}, err
 	}
@@ -183,7 +190,9 @@ func (a *accounts) describe(ctx context.Context, c *dispatch.Call, who *session.
 		}
 	case len(p.Usernames) == 0:
 		by := a.Sessions.Actor(who)
-		name, p.Usernames = by.Realm, []string{by.Username}
+		if name, p.Usernames = by.Realm, []string{by.Username}; by.Username == "" { // the session has ended meanwhile
+			return r, dispatch.InvalidToken()
+		}
 	}
 	for i, username := range p.Usernames {
 		of, err := a.Accounts.Find(ctx, name, username)
@@ -226,13 +235,16 @@ func (a *accounts) clone(ctx context.Context, c *dispatch.Call, who *session.Cal
 	if err != nil {
 		return createAccountResult{}, about(err, map[api.Code]string{api.NotFound: "/params/sourceUsername", api.BadParam: "/params/sourceUsername"})
 	}
+	if err := a.mayManage(c, who, source); err != nil {
+		return createAccountResult{}, api.FromError(err).At("/params/sourceUsername")
+	}
 	n := account.NewAccount{Realm: realm.Name, Username: p.CloneUsername}
 	if p.CloneRoles == nil || *p.CloneRoles {
 		for _, role := range a.Accounts.Roles().Held(source.Roles) {
 			if err := a.mayGive(who, realm, role); err != nil {
 				return createAccountResult{}, err.At("/params/cloneRoles")
 			}
-			n.Roles = append(n.Roles, role.Name)
+			n.Roles, n.If = append(n.Roles, role.Name), append(n.If, account.Conds([]*account.Role{role})...)
 		}
 	}
 	n.Set = func(of *account.Account) {
@@ -257,8 +269,12 @@ func (a *accounts) drop(ctx context.Context, c *dispatch.Call, who *session.Call
 	if err != nil {
 		return dropAccountsResult{}, err
 	}
+	unchanged, err := a.callerUnchanged(who)
+	if err != nil {
+		return dropAccountsResult{}, err
+	}
 	names, missing, ended, err := a.Sessions.DropAccounts(ctx, realm.Name, p.Usernames, &session.AccountChange{
-		By: a.Sessions.Actor(who), If: a.callerUnchanged(who),
+		By: a.Sessions.Actor(who), If: unchanged,
 		Change: func(of *account.Account) error { return a.mayManage(c, who, of) },
 	})
 	if err != nil {

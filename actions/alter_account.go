@@ -54,16 +54,27 @@ func (a *accounts) alter(ctx context.Context, c *dispatch.Call, who *session.Cal
 			return alterAccountResult{}, about(err, map[api.Code]string{api.PasswordPolicy: "/params/password"})
 		}
 	}
-	change := &session.AccountChange{By: a.Sessions.Actor(who), If: a.callerUnchanged(who), Event: event.Event{Kind: event.AccountAltered}}
+	unchanged, err := a.callerUnchanged(who)
+	if err != nil {
+		return alterAccountResult{}, err
+	}
+	change := &session.AccountChange{By: a.Sessions.Actor(who), If: unchanged, Event: event.Event{Kind: event.AccountAltered}}
 	change.Change = func(of *account.Account) error {
 		if err := a.mayManage(c, who, of); err != nil {
 			return err
+		}
+		own := of.ID == who.AccountID
+		if own && !hash.IsZero() {
+			return api.Errorf(api.BadParam, "one's own password is set by changePassword, which asks for the present one").At("/params/password")
 		}
 		now := a.Clock.Now()
 		change.Event.Changed = settings.apply(of, now)
 		if !hash.IsZero() {
 			of.SetPassword(hash, now, once)
 			change.Event.Changed = append(change.Event.Changed, "password")
+		}
+		if own && !of.AllowsFrom(c.Address) {
+			return bad("allowedAddresses", "must hold the address that this request comes from: it would shut its sender out")
 		}
 		return nil
 	}

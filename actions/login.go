@@ -142,6 +142,9 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 	if err == nil {
 		err = fits(realm, p.Password, "password")
 	}
+	if err == nil && realm.Type == config.Trusted && !p.NewPassword.IsZero() {
+		err = bad("newPassword", "must be absent: the realm checks no passwords")
+	}
 	if err != nil {
 		return sessionView{}, err
 	}
@@ -224,7 +227,7 @@ func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *sessi
 		if p.IdleCursorTimeoutSeconds == nil {
 			n.Cursor = old.CursorSeconds
 		}
-		if p.IdleConnectionTimeoutSeconds == nil {
+		if p.IdleConnectionTimeoutSeconds == nil && n.RememberMe == old.RememberMe {
 			n.Idle = old.IdleSeconds
 		}
 	}

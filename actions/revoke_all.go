@@ -3,6 +3,7 @@ package actions
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"sessiond/dispatch"
 	"sessiond/internal/account"
@@ -68,10 +69,9 @@ func (s *sessions) revokeAll(ctx context.Context, c *dispatch.Call, who *session
 	if p.Level == "account" {
 		return s.endAccount(ctx, c, who, accountName{p.Realm, p.Username}, "/params/username", &p.spared, p.DryRun)
 	}
-	if p.Realm != "" {
-		if _, err := realmOf(c.Config, p.Realm, "realm"); err != nil {
-			return revokeAllResult{}, err
-		}
+	if p.Realm != "" && !slices.Contains(s.Sessions.Realms(), p.Realm) { // those that services.json names no more have sessions too
+		_, err := realmOf(c.Config, p.Realm, "realm")
+		return revokeAllResult{}, err
 	}
 	how := session.EndEverywhere{
 		Realm: p.Realm, Permanent: p.IncludePermanent, Reason: cmp.Or(p.Reason, session.ReasonMassLogout), By: s.Sessions.Actor(who), DryRun: p.DryRun,

@@ -13,6 +13,7 @@ import (
 	"sessiond/internal/api"
 	"sessiond/internal/config"
 	"sessiond/internal/session"
+	"sessiond/store"
 )
 
 // roles holds what concerns roles.
@@ -22,19 +23,19 @@ func (a *accounts) roles() []dispatch.Action {
 		dispatch.Protected(dispatch.Spec{
 			Name: "createRole", APIs: admin(), Work: dispatch.Writing, Allow: manages,
 			Doc:    "Creates a role: a named set of permissions. Nobody puts permissions into it that he does not hold himself.",
-			Errors: []api.Code{api.AlreadyExists},
+			Errors: []api.Code{api.AlreadyExists, api.Conflict, api.KindNotAllowed},
 		}, a.createRole),
 		dispatch.Protected(dispatch.Spec{
 			Name: "alterRole", APIs: admin(), Work: dispatch.Writing, Allow: manages,
 			Doc: "Changes a role; what is not named stays as it is. With rolesMode live that acts on running sessions at once. " +
 				"Built-in roles stay as they are; nobody changes a role of permissions that he does not hold himself.",
-			Errors: []api.Code{api.NotFound, api.Conflict},
+			Errors: []api.Code{api.NotFound, api.Conflict, api.KindNotAllowed},
 		}, a.alterRole),
 		dispatch.Protected(dispatch.Spec{
 			Name: "dropRoles", APIs: admin(), Work: dispatch.Ending, Allow: manages,
 			Doc: "Drops roles, all or none of them: whoever has one has it no more. A name that no role has is told as a warning. " +
 				"A role that is created later under such a name is another one.",
-			Errors: []api.Code{api.Conflict},
+			Errors: []api.Code{api.Conflict, api.KindNotAllowed},
 		}, a.dropRoles),
 		dispatch.Protected(dispatch.Spec{
 			Name: "listRoles", APIs: admin(), Work: dispatch.Listing, Allow: dispatch.Holders(account.AccountsRead),
@@ -48,7 +49,7 @@ func (a *accounts) roles() []dispatch.Action {
 			Name: "assignRolesToAccounts", APIs: admin(), Work: dispatch.Writing, Allow: manages,
 			Doc: "Gives roles to accounts, and takes roles from accounts, in one step: all of it or nothing. " +
 				"Nobody gives or takes a role whose permissions he does not hold himself.",
-			Errors: []api.Code{api.NotFound, api.Conflict, api.RealmUnavailable},
+			Errors: []api.Code{api.NotFound, api.Conflict, api.RealmUnavailable, api.KindNotAllowed},
 		}, a.assignRoles),
 	}
 }
@@ -100,8 +101,8 @@ func modeOf(c *config.Config) rolesMode { return rolesMode{c.RolesMode} }
 
 // mayHold refuses permissions that the caller does not hold himself.
 func (a *accounts) mayHold(who *session.Caller, permissions []string) error {
-	if account.Grant(permissions)&^who.Permissions != 0 || !account.Covers(a.Sessions.Patterns(who), permissions) {
-		return api.Errorf(api.PermissionDenied, "nobody puts permissions into a role, or takes them out, that he does not hold himself").At("/params/permissions")
+	if refusal := a.holds(who, permissions, "nobody puts permissions into a role, or takes them out, that he does not hold himself"); refusal != nil {
+		return refusal.At("/params/permissions")
 	}
 	return nil
 }
@@ -111,11 +112,15 @@ func (a *accounts) createRole(ctx context.Context, c *dispatch.Call, who *sessio
 	if err == nil {
 		err = a.mayHold(who, p.Permissions)
 	}
+	var unchanged []store.Cond
+	if err == nil {
+		unchanged, err = a.callerUnchanged(who)
+	}
 	if err != nil {
 		return roleChanged{}, err
 	}
 	role, err := a.Accounts.CreateRole(ctx, a.Sessions.Actor(who), account.NewRole{
-		Name: p.RoleName, Description: p.RoleDescription, Permissions: p.Permissions, If: a.callerUnchanged(who),
+		Name: p.RoleName, Description: p.RoleDescription, Permissions: p.Permissions, If: unchanged,
 	})
 	if err != nil {
 		return roleChanged{}, about(err, map[api.Code]string{api.BadParam: "/params/roleName", api.AlreadyExists: "/params/roleName"})
@@ -135,8 +140,12 @@ func (a *accounts) alterRole(ctx context.Context, c *dispatch.Call, who *session
 			return roleChanged{}, err
 		}
 	}
+	unchanged, err := a.callerUnchanged(who)
+	if err != nil {
+		return roleChanged{}, err
+	}
 	role, err := a.Accounts.AlterRole(ctx, a.Sessions.Actor(who), p.RoleName, account.RoleChange{
-		Description: p.RoleDescription, Permissions: p.Permissions, If: a.callerUnchanged(who),
+		Description: p.RoleDescription, Permissions: p.Permissions, If: unchanged,
 		Allow: func(before *account.Role) error {
 			err := a.mayHold(who, before.Permissions)
 			if err == nil && p.Permissions != nil {
@@ -161,7 +170,11 @@ type dropRolesResult struct {
 }
 
 func (a *accounts) dropRoles(ctx context.Context, c *dispatch.Call, who *session.Caller, p roleNamesParams) (dropRolesResult, error) {
-	dropped, err := a.Accounts.DropRoles(ctx, a.Sessions.Actor(who), p.RoleNames, a.callerUnchanged(who), func(role *account.Role) error {
+	unchanged, err := a.callerUnchanged(who)
+	if err != nil {
+		return dropRolesResult{}, err
+	}
+	dropped, err := a.Accounts.DropRoles(ctx, a.Sessions.Actor(who), p.RoleNames, unchanged, func(role *account.Role) error {
 		return a.mayHold(who, role.Permissions)
 	})
 	if err != nil {
@@ -245,7 +258,17 @@ type assignRolesResult struct {
 }
 
 func (a *accounts) assignRoles(ctx context.Context, c *dispatch.Call, who *session.Caller, p assignRolesParams) (assignRolesResult, error) {
-	work := account.Assignment{If: a.callerUnchanged(who), Allow: func(role *account.Role, of *account.Account) error {
+	unchanged, err := a.callerUnchanged(who)
+	if err != nil {
+		return assignRolesResult{}, err
+	}
+	work := account.Assignment{If: unchanged, Allow: func(role *account.Role, of *account.Account, add bool) error {
+		if !add {
+			if refusal := a.mayTake(who, role); refusal != nil {
+				return refusal
+			}
+			return nil
+		}
 		realm, err := realmOf(c.Config, of.Realm, "add")
 		if err != nil {
 			return err

@@ -169,7 +169,7 @@ func isStale(c *Call, who *session.Caller) bool {
 }
 
 func reauthenticate() *api.Error {
-	return api.Errorf(api.ReauthenticationRequired, "this wants a recent log-in: call createSession with this authToken, reauthenticate, username and password, and go on with the new one")
+	return api.Errorf(api.ReauthenticationRequired, "this wants a recent log-in: call createSession with this authToken, reauthenticate, username and password, and go on with the new one; where no password is checked, have a new session issued")
 }
 
 // check returns why a caller may not; nil stands for nobody.

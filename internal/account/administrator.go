@@ -10,7 +10,7 @@ import (
 )
 
 // administrators are the accounts that can repair everything: those of the realm
-// native that hold the role admin and may log in, for good. At least one must be
+// native that hold the role admin and may log in, today and at any time. At least one must be
 // left, so whoever takes that from one of them names another as his witness, and
 // commits on the condition that the witness has not changed either: of two who
 // take it from each other, one loses.
@@ -23,7 +23,8 @@ type administrators struct {
 func (a *Account) isAdministrator() bool {
 	for _, ref := range a.Roles {
 		if ref.Name == adminRole && ref.ID.IsZero() {
-			return a.Realm == realmNative && !a.Dropped && !a.Disabled && a.EnableAt.IsZero() && a.DisableAt.IsZero() && !a.PasswordHash.IsZero()
+			return a.Realm == realmNative && !a.Dropped && !a.Disabled && a.EnableAt.IsZero() && a.DisableAt.IsZero() &&
+				a.LoginWithinMinutes == 0 && !a.PasswordHash.IsZero() && a.OneTimeUntil.IsZero()
 		}
 	}
 	return false
@@ -59,7 +60,7 @@ func (d *Directory) KeepsAdministrator(ctx context.Context, before, after []*Acc
 	for i, a := range after {
 		changed[a.Key()] = true
 		if a.isAdministrator() {
-			return nil, nil
+			return []store.Cond{a.Cond()}, nil
 		}
 		lost = lost || before[i].isAdministrator()
 	}
@@ -78,7 +79,7 @@ func (d *Directory) KeepsAdministrator(ctx context.Context, before, after []*Acc
 			return []store.Cond{witness.Cond()}, nil
 		}
 	}
-	return nil, api.Errorf(api.Conflict, "this would leave no administrator: first give the role admin to another account of the realm native that has a password")
+	return nil, api.Errorf(api.Conflict, "this would leave no administrator: first give the role admin to another account of the realm native that has a password and may log in at any time")
 }
 
 // Note takes over an account that was read while everything is loaded.

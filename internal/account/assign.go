@@ -23,8 +23,8 @@ type RoleGrant struct {
 // removed is so after what is added.
 type Assignment struct {
 	Add, Remove []RoleGrant
-	If          []store.Cond                // further conditions
-	Allow       func(*Role, *Account) error // refuses what may not be given or taken; may be called more than once
+	If          []store.Cond                                  // further conditions
+	Allow       func(role *Role, to *Account, add bool) error // refuses what may not be given or taken; may be called more than once
 }
 
 // maxAssigned is the most accounts, and the most roles, of one Assignment: each
@@ -93,7 +93,7 @@ func (d *Directory) assign(ctx context.Context, by event.Actor, w *Assignment) (
 }
 
 // each gives the roles of a grant to its accounts, or takes them.
-func (d *Directory) each(ctx context.Context, all *assignees, g *RoleGrant, at string, allow func(*Role, *Account) error, add bool) error {
+func (d *Directory) each(ctx context.Context, all *assignees, g *RoleGrant, at string, allow func(*Role, *Account, bool) error, add bool) error {
 	var roles []*Role
 	for i, name := range g.Roles {
 		role, ok := d.roles.Get(name)
@@ -117,7 +117,7 @@ func (d *Directory) each(ctx context.Context, all *assignees, g *RoleGrant, at s
 			return err
 		}
 		for j, role := range roles {
-			if err := allow(role, a); err != nil {
+			if err := allow(role, a, add); err != nil {
 				return api.FromError(err).At(fmt.Sprintf("%s/roleNames/%d", at, j))
 			}
 			a.Roles = slices.DeleteFunc(a.Roles, func(ref RoleRef) bool { return ref.Name == role.Name })

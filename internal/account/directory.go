@@ -103,6 +103,7 @@ type NewAccount struct {
 	Password     api.Secret     // zero: nobody can log in with a password
 	OneTimeUntil time.Time      // of Password, as in Account
 	Set          func(*Account) // sets what else there is; nil: nothing
+	If           []store.Cond   // further conditions
 }
 
 // Create stores a new account and its event. Errors: AlreadyExists,
@@ -126,7 +127,7 @@ func (d *Directory) Create(ctx context.Context, by event.Actor, n NewAccount) (*
 	if err != nil {
 		return nil, err
 	}
-	tx := store.Tx{If: append([]store.Cond{a.Cond()}, d.roles.conds(a.Roles)...), Put: []store.Put{put}}
+	tx := store.Tx{If: append([]store.Cond{a.Cond()}, n.If...), Put: []store.Put{put}}
 	created := event.Event{Time: a.Created, Kind: event.AccountCreated, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username, By: by}
 	event.Append(&tx, created)
 	a.Rev, err = d.store.Commit(ctx, tx)
@@ -204,15 +205,18 @@ func (d *Directory) NewHash(ctx context.Context, realm, username string, passwor
 	return d.Hash(ctx, prepared)
 }
 
-// MaxPage is the most accounts that List returns at once.
-const MaxPage = 1000
+// The most that List returns at once.
+const (
+	MaxPage      = 1000    // accounts
+	maxPageBytes = 4 << 20 // of their records, about
+)
 
 // List returns the accounts of a realm whose canonical names begin with one of
 // the prefixes, or all if there is none, ordered by canonical name: those after
 // the given one, at most limit (0 means MaxPage). next goes into after for the
-// next page and is "" on the last. Where accounts were dropped a page may hold
-// fewer, or none, and have a next one. Pages are no snapshot. Errors: BadParam for
-// a prefix that can begin no user name.
+// next page and is "" on the last. Where accounts were dropped, or are large, a
+// page may hold fewer, or none, and have a next one. Pages are no snapshot.
+// Errors: BadParam for a prefix that can begin no user name.
 func (d *Directory) List(ctx context.Context, realm string, prefixes []string, after string, limit int) (page []*Account, next string, err error) {
 	if limit <= 0 || limit > MaxPage {
 		limit = MaxPage
@@ -224,31 +228,42 @@ func (d *Directory) List(ctx context.Context, realm string, prefixes []string, a
 	if err != nil {
 		return nil, "", err
 	}
+	size := 0
 	for _, prefix := range prefixes {
-		r := store.Range{Prefix: Key(realm, prefix), Limit: limit + 1 - len(page)}
+		r := store.Range{Prefix: Key(realm, prefix), Limit: 50}
 		switch {
 		case strings.HasPrefix(after, prefix):
 			r.After = Key(realm, after)
 		case after > prefix:
 			continue
 		}
-		items, err := d.store.List(ctx, r)
-		if err != nil {
-			return nil, "", fmt.Errorf("account: list: %w", err)
-		}
-		for _, item := range items {
-			a, err := Decode(item)
+		for {
+			items, err := d.store.List(ctx, r)
 			if err != nil {
-				return nil, "", err
+				return nil, "", fmt.Errorf("account: list: %w", err)
 			}
-			page = append(page, a)
-		}
-		if len(page) > limit {
-			next = page[limit-1].Canonical // of a dropped one, perhaps
-			return living(page[:limit]), next, nil
+			for _, item := range items {
+				if len(page) == limit || size > maxPageBytes {
+					return endOf(page)
+				}
+				a, err := Decode(item)
+				if err != nil {
+					return nil, "", err
+				}
+				page, size, r.After = append(page, a), size+len(item.Value), item.Key
+			}
+			if len(items) < r.Limit {
+				break
+			}
 		}
 	}
 	return living(page), "", nil
+}
+
+// endOf returns a page that has a next one.
+func endOf(page []*Account) ([]*Account, string, error) {
+	next := page[len(page)-1].Canonical // of a dropped one, perhaps
+	return living(page), next, nil
 }
 
 func living(page []*Account) []*Account {

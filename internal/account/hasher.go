@@ -45,6 +45,7 @@ type Hasher struct {
 	workers int
 	places  int
 	clock   clock.Clock // for how long hashes take
+	inChild *inChild    // nil: in this process
 	quit    chan struct{}
 	close   sync.Once
 	done    sync.WaitGroup
@@ -59,11 +60,13 @@ type Hasher struct {
 
 // NewHasher starts workers, max(1, processors-1) of them if workers is 0, behind a
 // queue of DefaultQueue places if queue is 0. Close ends them.
-func NewHasher(workers, queue int) *Hasher { return NewHasherCost(workers, queue, DefaultCost()) }
+func NewHasher(workers, queue int, options ...HasherOption) *Hasher {
+	return NewHasherCost(workers, queue, DefaultCost(), options...)
+}
 
 // NewHasherCost is NewHasher with another cost than the default: tests want a
 // small one.
-func NewHasherCost(workers, queue int, cost Cost) *Hasher {
+func NewHasherCost(workers, queue int, cost Cost, options ...HasherOption) *Hasher {
 	if workers <= 0 {
 		workers = max(1, runtime.NumCPU()-1)
 	}
@@ -85,13 +88,17 @@ func NewHasherCost(workers, queue int, cost Cost) *Hasher {
 	var random [48]byte
 	_, _ = rand.Read(random[:]) // never fails
 	h.decoy = formatPHC(&h.params, random[:16], random[16:])
+	for _, option := range options {
+		option(h)
+	}
 	for range workers {
 		h.done.Go(h.work)
 	}
 	return h
 }
 
-// Close drops what waits, lets the hashes under way finish and ends the workers.
+// Close drops what waits, lets the hashes under way finish and ends the workers
+// and their children.
 // Calling it twice is fine.
 func (h *Hasher) Close() {
 	h.close.Do(func() {
@@ -109,18 +116,14 @@ func (h *Hasher) Runs() int64 { return h.runs.Load() }
 
 // Hash returns the PHC string of a password. Errors are those of Verify.
 func (h *Hasher) Hash(ctx context.Context, lane Lane, password api.Secret) (api.Secret, error) {
-	var phc string
-	var failed error
-	err := h.do(ctx, lane, func() {
-		phc, failed = argon2id.CreateHash(password.Reveal(), &h.params)
-	})
+	a, err := h.ask(ctx, lane, question{Make: true, Password: []byte(password.Reveal()), PHC: h.decoy})
 	if err != nil {
 		return api.Secret{}, err
 	}
-	if failed != nil {
-		return api.Secret{}, failed
+	if a.Failed {
+		return api.Secret{}, errNoHash
 	}
-	return api.NewSecret(phc), nil
+	return api.NewSecret(a.PHC), nil
 }
 
 // Verify reports whether phc was made of password. With the zero phc the answer
@@ -135,24 +138,26 @@ func (h *Hasher) Verify(ctx context.Context, lane Lane, password, phc api.Secret
 	if err := checkPHC(text); err != nil {
 		return false, err
 	}
-	var match bool
-	var failed error
-	err := h.do(ctx, lane, func() {
-		match, failed = argon2id.ComparePasswordAndHash(password.Reveal(), text)
-	})
+	a, err := h.ask(ctx, lane, question{Password: []byte(password.Reveal()), PHC: text})
 	if err != nil {
 		return false, err
 	}
-	if failed != nil {
+	if a.Failed {
 		return false, errPHC
 	}
-	return match && !phc.IsZero(), nil
+	return a.Match && !phc.IsZero(), nil
+}
+
+// ask has a worker answer a question. Errors are those of do.
+func (h *Hasher) ask(ctx context.Context, lane Lane, q question) (a answer, err error) {
+	err = h.do(ctx, lane, func(w *worker) { a = w.answer(q) })
+	return a, err
 }
 
 // do has a worker run the function and waits for it. Once begun, it is waited
 // for even if the context ends: the outcome counts. An error means that it never
 // began.
-func (h *Hasher) do(ctx context.Context, lane Lane, run func()) error {
+func (h *Hasher) do(ctx context.Context, lane Lane, run func(*worker)) error {
 	j := &job{lane: lane, run: run, finished: make(chan struct{})}
 	if err := h.enqueue(ctx, j); err != nil {
 		return err
@@ -203,9 +208,11 @@ func (h *Hasher) withdraw(j *job) bool {
 }
 
 func (h *Hasher) work() {
+	w := &worker{Hasher: h}
+	defer w.stop()
 	for j := h.next(); j != nil; j = h.next() {
 		begun := h.clock.Now()
-		j.run()
+		j.run(w)
 		h.took(h.clock.Now().Sub(begun))
 		close(j.finished)
 	}

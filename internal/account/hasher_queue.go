@@ -22,7 +22,7 @@ const (
 // job is a piece of work.
 type job struct {
 	lane     Lane
-	run      func()
+	run      func(*worker)
 	finished chan struct{}
 }
 

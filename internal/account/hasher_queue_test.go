@@ -88,7 +88,7 @@ func TestAFloodDoesNotKeepTheFamiliarOut(t *testing.T) {
 		for i := range 200 {
 			wg.Go(func() {
 				lane := Lane{Network: netip.AddrFrom4([4]byte{127, 0, 1, byte(i)})}
-				if err := h.do(t.Context(), lane, func() { time.Sleep(30 * time.Millisecond) }); err != nil {
+				if err := h.do(t.Context(), lane, func(*worker) { time.Sleep(30 * time.Millisecond) }); err != nil {
 					refused++
 				}
 			})
@@ -98,7 +98,7 @@ func TestAFloodDoesNotKeepTheFamiliarOut(t *testing.T) {
 			t.Errorf("%d of 200 were refused; one is served and 32 may wait", refused)
 		}
 		begun := time.Now()
-		if err := h.do(t.Context(), Lane{Familiar: true}, func() {}); err != nil {
+		if err := h.do(t.Context(), Lane{Familiar: true}, func(*worker) {}); err != nil {
 			t.Errorf("one who is known: %v", err)
 		}
 		if waited := time.Since(begun); waited > 30*time.Millisecond {
@@ -139,7 +139,7 @@ func TestTheQueueIsBoundedInTime(t *testing.T) {
 			var wg sync.WaitGroup
 			for range tt.workers + tt.places {
 				wg.Go(func() {
-					if err := h.do(t.Context(), Lane{Familiar: true}, func() { <-release }); err != nil {
+					if err := h.do(t.Context(), Lane{Familiar: true}, func(*worker) { <-release }); err != nil {
 						t.Errorf("%d workers, %v each: %v, although fewer wait than %d", tt.workers, tt.each, err, tt.places)
 					}
 				})
@@ -161,7 +161,7 @@ func TestTheMeasuredPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHasherCost(1, 64, cheap)
 		for range 100 {
-			_ = h.do(t.Context(), Lane{}, func() { time.Sleep(40 * time.Millisecond) })
+			_ = h.do(t.Context(), Lane{}, func(*worker) { time.Sleep(40 * time.Millisecond) })
 		}
 		h.Close()
 		if h.pace < 39*time.Millisecond || h.pace > 40*time.Millisecond {
@@ -176,15 +176,15 @@ func TestAPlaceThatIsLeftIsFree(t *testing.T) {
 		h := NewHasherCost(1, 1, cheap)
 		release := make(chan struct{})
 		var wg sync.WaitGroup
-		wg.Go(func() { _ = h.do(t.Context(), Lane{}, func() { <-release }) })
+		wg.Go(func() { _ = h.do(t.Context(), Lane{}, func(*worker) { <-release }) })
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
-		wg.Go(func() { _ = h.do(ctx, laneOf('1'), func() { t.Error("it ran") }) })
+		wg.Go(func() { _ = h.do(ctx, laneOf('1'), func(*worker) { t.Error("it ran") }) })
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
 		wg.Go(func() {
-			if err := h.do(t.Context(), laneOf('1'), func() {}); err != nil {
+			if err := h.do(t.Context(), laneOf('1'), func(*worker) {}); err != nil {
 				t.Errorf("the place is still taken: %v", err)
 			}
 		})

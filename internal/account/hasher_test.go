@@ -119,7 +119,7 @@ func TestNoMoreHashesRunThanThereAreWorkers(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
-			err := h.do(t.Context(), Lane{Familiar: true}, func() {
+			err := h.do(t.Context(), Lane{Familiar: true}, func(*worker) {
 				n := running.Add(1)
 				defer running.Add(-1)
 				for {
@@ -151,7 +151,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 3 { // one runs, two wait
 			wg.Go(func() {
-				if err := h.do(t.Context(), Lane{Familiar: true}, func() { <-release }); err != nil {
+				if err := h.do(t.Context(), Lane{Familiar: true}, func(*worker) { <-release }); err != nil {
 					t.Error(err)
 				}
 			})
@@ -175,12 +175,12 @@ func TestWhoeverGoesAwayBeforeHisTurnCostsNothing(t *testing.T) {
 		h := NewHasherCost(1, 2, cheap)
 		release := make(chan struct{})
 		var wg sync.WaitGroup
-		wg.Go(func() { _ = h.do(t.Context(), Lane{}, func() { <-release }) })
+		wg.Go(func() { _ = h.do(t.Context(), Lane{}, func(*worker) { <-release }) })
 		synctest.Wait()
 
 		ctx, cancel := context.WithCancel(t.Context())
 		var err error
-		wg.Go(func() { err = h.do(ctx, Lane{}, func() { t.Error("it ran") }) })
+		wg.Go(func() { err = h.do(ctx, Lane{}, func(*worker) { t.Error("it ran") }) })
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
@@ -204,7 +204,7 @@ func TestWhatHasBegunIsWaitedFor(t *testing.T) {
 		answered := false
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := h.do(ctx, Lane{}, func() { <-release }); err != nil {
+			if err := h.do(ctx, Lane{}, func(*worker) { <-release }); err != nil {
 				t.Errorf("the outcome is thrown away: %v", err)
 			}
 			answered = true

@@ -97,6 +97,17 @@ type roleRecord struct {
 	Changed     time.Time `json:"changed"`
 }
 
+// Conds hold while the roles are what they were when somebody decided to give them.
+func Conds(roles []*Role) []store.Cond {
+	var list []store.Cond
+	for _, role := range roles {
+		if !role.IsBuiltin() {
+			list = append(list, role.cond())
+		}
+	}
+	return list
+}
+
 func (r *Role) cond() store.Cond { return store.Cond{Key: roleKeys + r.Name, Rev: r.Rev} }
 
 func (r *Role) put() (store.Put, error) {

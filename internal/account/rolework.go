@@ -56,18 +56,6 @@ func uniq(refs []RoleRef) []RoleRef {
 	return slices.Compact(refs)
 }
 
-// conds hold while the roles are what they were when somebody decided to give
-// them.
-func (r *Roles) conds(refs []RoleRef) []store.Cond {
-	var list []store.Cond
-	for _, role := range r.Held(refs) {
-		if !role.IsBuiltin() {
-			list = append(list, role.cond())
-		}
-	}
-	return list
-}
-
 // CheckPermissions refuses patterns that cannot be, pointing at the first below
 // /params/permissions.
 func CheckPermissions(patterns []string) error {
@@ -184,7 +172,7 @@ func (d *Directory) ownRole(name string) (*Role, error) {
 func (d *Directory) DropRoles(ctx context.Context, by event.Actor, names []string, conds []store.Cond, allow func(*Role) error) (dropped []string, err error) {
 	err = store.Retry(func() error {
 		dropped = []string{}
-		tx := store.Tx{If: slices.Clone(conds)}
+		tx := store.Tx{If: slices.Clone(conds), Urgent: true}
 		for i, name := range names {
 			role, err := d.ownRole(name)
 			if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {
@@ -196,7 +184,10 @@ func (d *Directory) DropRoles(ctx context.Context, by event.Actor, names []strin
 			if e, ok := errors.AsType[*api.Error](err); ok {
 				return e.At(fmt.Sprintf("/params/roleNames/%d", i))
 			}
-			if err != nil || slices.Contains(dropped, role.Name) {
+			if err != nil {
+				return err
+			}
+			if slices.Contains(dropped, role.Name) {
 				continue
 			}
 			tx.If = append(tx.If, role.cond())

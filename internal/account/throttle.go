@@ -192,9 +192,18 @@ func (c *counter) pass(network uint16) bool {
 // target is whom an attempt is at.
 type target struct {
 	name     string // what its failures count by if there is no such account
-	account  api.ID // zero if there is none
+	account  api.ID // see tallyID; zero if there is none
 	familiar bool   // the account has logged in from the network lately
 	policy   policy // of the account
+}
+
+// tallyID is what failures of the account count by. Failures at a password that was
+// replaced since count no more: whoever is given a new one need not wait.
+func (a *Account) tallyID() api.ID {
+	id := a.ID
+	tail := id[len(id)-8:]
+	binary.BigEndian.PutUint64(tail, binary.BigEndian.Uint64(tail)+a.PasswordSerial)
+	return id
 }
 
 // attempt is a charged log-in. One of its three ends is called, once.

@@ -49,6 +49,14 @@ type claimed struct {
 	record *Account
 }
 
+// id returns the account's identifier, zero if there is none.
+func (c *claimed) id() api.ID {
+	if c.record == nil {
+		return api.ID{}
+	}
+	return c.record.ID
+}
+
 // lookup reads an account and where it logs in from. For a name that does not
 // exist it does the same work. A text that cannot be a user name is one that
 // does not exist.
@@ -66,12 +74,12 @@ func (d *Directory) lookup(ctx context.Context, realm, username string, from net
 			return claimed{}, err
 		}
 		if !a.Dropped {
-			who.record, who.account, who.policy = a, a.ID, policyOf(a)
+			who.record, who.account, who.policy = a, a.tallyID(), policyOf(a)
 		}
 	case !errors.Is(err, store.ErrNotFound):
 		return claimed{}, fmt.Errorf("account: verify: %w", err)
 	}
-	known, err := d.sources(ctx, sourceKey(realm, canonical), who.account)
+	known, err := d.sources(ctx, sourceKey(realm, canonical), who.id())
 	if err != nil {
 		return claimed{}, err
 	}

@@ -19,14 +19,14 @@ import (
 func (t *Table) Apply(c store.Change) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	above, first := t.aboveIn(c.Put)
+	over, first := t.aboveIn(c.Put)
 	for i := range c.Put {
-		if err := t.put(&c.Put[i], above); err != nil && first == nil {
+		if err := t.put(&c.Put[i], over); err != nil && first == nil {
 			first = err
 		}
 	}
-	t.raise(above)
-	for _, a := range above.accounts {
+	t.raise(over)
+	for _, a := range over.accounts {
 		if n := t.byAccount[a.ID]; n != 0 {
 			t.learn(n, a)
 			t.settleDead(t.account(n))
@@ -90,7 +90,7 @@ func (t *Table) raise(a above) {
 }
 
 // put takes over a stored session, or its end.
-func (t *Table) put(item *store.Item, above above) error {
+func (t *Table) put(item *store.Item, over above) error {
 	kind, _, _ := strings.Cut(item.Key, "/")
 	switch kind + "/" {
 	case liveKeys:
@@ -102,7 +102,7 @@ func (t *Table) put(item *store.Item, above above) error {
 		if err != nil {
 			return err
 		}
-		t.upsert(r, t.reader.form, 0, above)
+		t.upsert(r, t.reader.form, 0, over)
 	case endKeys:
 		if h, ok := handleOf(endKeys, item.Key); ok {
 			t.remove(h)
@@ -115,7 +115,7 @@ func (t *Table) put(item *store.Item, above above) error {
 // settings are stored as. A session that
 // was used later than its record says keeps that. Of it and of what is above it,
 // which changed in the same commit, readers see both changes or neither.
-func (t *Table) upsert(r *Record, form []byte, touched uint32, above above) {
+func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 	s, tag := t.shardOf(&r.Handle)
 	s.mu.RLock()
 	n := s.find(tag, &r.Handle, t)
@@ -149,10 +149,10 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, above above) {
 	if isNew && r.Frozen != nil {
 		s.freeze(n, t.frozenSetOf(r.Frozen))
 	}
-	if i := slices.IndexFunc(above.accounts, func(a *account.Account) bool { return a.ID == r.AccountID }); i >= 0 {
-		t.learn(e.account, above.accounts[i])
+	if i := slices.IndexFunc(over.accounts, func(a *account.Account) bool { return a.ID == r.AccountID }); i >= 0 {
+		t.learn(e.account, over.accounts[i])
 	}
-	t.raise(above)
+	t.raise(over)
 	s.mu.Unlock()
 
 	if isNew {
@@ -351,6 +351,11 @@ func (t *Table) fill(n uint32, a *account.Account) {
 		until = uint32(max(1, min(a.DisableAt.Unix(), math.MaxUint32)))
 	}
 	slot := t.account(n)
+	if was := slot.until; was != 0 && was != until && int64(was) <= t.now() { // that time has come: it revives nothing to move it
+		for e := slot.head; e != 0; e = t.entry(e).accNext {
+			t.bury(t.entry(e))
+		}
+	}
 	stripe := t.stripe(n)
 	stripe.Lock()
 	old := *slot

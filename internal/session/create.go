@@ -203,8 +203,9 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		return api.Secret{}, err
 	}
 	now := k.now()
+	stored := a // the table knows nothing but what is committed
 	a, changed := c.login(a.Clone(), k.clock.Now(), h)
-	if err := k.table.Reserve(&claim{handle: h, account: a, address: c.counted, instead: c.instead(), limits: c.limits}, now); err != nil {
+	if err := k.table.Reserve(&claim{handle: h, account: stored, address: c.counted, instead: c.instead(), limits: c.limits}, now); err != nil {
 		return api.Secret{}, err
 	}
 	r := &Record{

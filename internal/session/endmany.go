@@ -20,18 +20,18 @@ import (
 // EndAccount ends an account's sessions: the temporary ones, or with permanent
 // all. It returns how many living sessions that ended.
 func (k *Keeper) EndAccount(ctx context.Context, realm, username string, permanent bool, c *AccountChange) (ended int, err error) {
-	c.ends = endsTemporary
+	ending := endsTemporary
 	if permanent {
-		c.ends = endsAll
+		ending = endsAll
 	}
-	_, ended, err = k.AlterAccount(ctx, realm, username, c)
+	_, ended, err = k.changeAccount(ctx, realm, username, c, ending)
 	return ended, err
 }
 
 // DropAccounts drops accounts of a realm in one commit, with all that they have. It
 // returns their names, which of the names given are none of an account's, and how
-// many living sessions that ended. change.Change may refuse an account; of the rest
-// only By, If and Reason are looked at.
+// many living sessions that ended. change.Change refuses an account; of the rest only
+// By and If are looked at.
 func (k *Keeper) DropAccounts(ctx context.Context, realm string, usernames []string, change *AccountChange) (dropped []string, missing []int, ended int, err error) {
 	err = store.Retry(func() error {
 		dropped, missing, ended, err = k.dropAccounts(ctx, realm, usernames, change)
@@ -72,7 +72,7 @@ func (k *Keeper) dropAccounts(ctx context.Context, realm string, usernames []str
 	}
 	tx := store.Tx{If: append(slices.Clone(change.If), witness...), Urgent: true}
 	for i, a := range after {
-		k.raise(before[i], a, change)
+		k.raise(before[i], a, change, endsAll)
 		n, err := k.endOld(ctx, &tx, before[i], a, &AccountChange{})
 		if err != nil {
 			return nil, nil, 0, err
@@ -108,8 +108,6 @@ type AccountChange struct {
 	By     event.Actor
 	If     []store.Cond // further conditions
 	Event  event.Event  // what is logged; who it is about is filled in
-
-	ends ends
 }
 
 // AlterAccount changes an account in one commit, and ends those of its sessions
@@ -119,17 +117,21 @@ type AccountChange struct {
 // administrator would be left; InvalidAuthToken for a session to be spared that
 // lives no longer.
 func (k *Keeper) AlterAccount(ctx context.Context, realm, username string, c *AccountChange) (a *account.Account, ended int, err error) {
+	return k.changeAccount(ctx, realm, username, c, endsNone)
+}
+
+func (k *Keeper) changeAccount(ctx context.Context, realm, username string, c *AccountChange, ending ends) (a *account.Account, ended int, err error) {
 	err = store.Retry(func() error {
 		a, err = k.accounts.Find(ctx, realm, username)
 		if err == nil {
-			ended, err = k.alterAccount(ctx, a, c)
+			ended, err = k.alterAccount(ctx, a, c, ending)
 		}
 		return err
 	})
 	return a, ended, err
 }
 
-func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *AccountChange) (ended int, err error) {
+func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *AccountChange, ending ends) (ended int, err error) {
 	before := a.Clone()
 	if c.Change != nil {
 		if err := c.Change(a); err != nil {
@@ -141,7 +143,7 @@ func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *Accoun
 		return 0, err
 	}
 	tx := store.Tx{If: append(append([]store.Cond{before.Cond()}, c.If...), witness...)}
-	k.raise(before, a, c)
+	k.raise(before, a, c, ending)
 	if tx.Urgent = a.Epoch != before.Epoch; tx.Urgent {
 		if ended, err = k.endOld(ctx, &tx, before, a, c); err != nil {
 			return 0, err
@@ -156,6 +158,10 @@ func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *Accoun
 	e.Time, e.AccountID, e.Realm, e.Username, e.By, e.Count = k.clock.Now(), a.ID.String(), a.Realm, a.Username, c.By, int64(ended)
 	e.Reason = c.Reason
 	event.Append(&tx, e)
+	if a.PasswordSerial != before.PasswordSerial && e.Kind != event.PasswordChanged {
+		e.Kind, e.Changed, e.Count = event.PasswordChanged, nil, 0
+		event.Append(&tx, e)
+	}
 	marked := c.Change == nil && k.markOld(before, a, c)
 	if a.Rev, err = k.store.Commit(ctx, tx); marked {
 		err = notWritten(err)
@@ -165,9 +171,9 @@ func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *Accoun
 
 // raise raises the epochs of an account as its change wants it. One that may have
 // sessions again gets none of its old ones back.
-func (k *Keeper) raise(before, a *account.Account, c *AccountChange) {
-	now := k.clock.Now()
-	ending, reason := c.ends, c.Reason
+func (k *Keeper) raise(before, a *account.Account, c *AccountChange, ending ends) {
+	now := time.Unix(k.now(), 0)
+	reason := c.Reason
 	switch {
 	case a.Dropped:
 		ending, reason = endsAll, ReasonAccountDropped
@@ -197,7 +203,11 @@ func (k *Keeper) endOld(ctx context.Context, tx *store.Tx, before, a *account.Ac
 		case c.Spare == nil || live.Handle != c.Spare.Handle:
 			ended++
 		default:
-			ok, err := k.spare(ctx, tx, live, func(r *Record) { r.Epochs.Account = a.Epoch.For(r.Permanent) })
+			ok, err := k.spare(ctx, tx, live, func(r *Record) bool {
+				was := r.Epochs.Account
+				r.Epochs.Account = a.Epoch.For(r.Permanent)
+				return was == before.Epoch.For(r.Permanent)
+			})
 			if err != nil {
 				return 0, err
 			}
@@ -224,8 +234,9 @@ func (k *Keeper) markOld(before, a *account.Account, c *AccountChange) (marked b
 }
 
 // spare takes a living session over into a new epoch, in the commit that raises
-// it. It reports whether there is such a session still.
-func (k *Keeper) spare(ctx context.Context, tx *store.Tx, live Live, renew func(*Record)) (bool, error) {
+// it. renew reports whether the session was of the epoch before: a dead one stays
+// dead. It reports whether there is such a session still.
+func (k *Keeper) spare(ctx context.Context, tx *store.Tx, live Live, renew func(*Record) bool) (bool, error) {
 	r, rev, err := k.read(ctx, live.Handle)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
@@ -233,7 +244,9 @@ func (k *Keeper) spare(ctx context.Context, tx *store.Tx, live Live, renew func(
 	if err != nil {
 		return false, err
 	}
-	renew(r)
+	if !renew(r) {
+		return false, nil
+	}
 	r.LastAccess = live.LastAccess
 	tx.If = append(tx.If, store.Cond{Key: liveKey(r.Handle), Rev: rev}, store.Cond{Key: endKey(r.Handle)})
 	tx.Put = append(tx.Put, store.Put{Key: liveKey(r.Handle), Value: r.encode()})
@@ -280,18 +293,21 @@ func (k *Keeper) endEverywhere(ctx context.Context, key string, how *EndEverywhe
 		return 0, 0, err
 	}
 	tx := store.Tx{If: []store.Cond{{Key: key, Rev: g.Rev}}, Urgent: true}
+	was := g
 	g.Temporary++
 	if how.Permanent {
 		g.All++
 	}
 	g.Why = account.Why{At: time.Unix(k.now(), 0).UTC(), Reason: how.Reason, By: how.By.SessionHandle}
 	if how.Spare != nil && (how.Permanent || !how.Spare.Permanent) && (how.Realm == "" || how.Realm == how.By.Realm) {
-		spared, err := k.spare(ctx, &tx, how.Spare.Live, func(r *Record) {
-			if how.Realm == "" {
-				r.Epochs.Server = g.of(r.Permanent)
-			} else {
-				r.Epochs.Realm = g.of(r.Permanent)
+		spared, err := k.spare(ctx, &tx, how.Spare.Live, func(r *Record) bool {
+			epoch := &r.Epochs.Server
+			if how.Realm != "" {
+				epoch = &r.Epochs.Realm
 			}
+			alive := *epoch == was.of(r.Permanent)
+			*epoch = g.of(r.Permanent)
+			return alive
 		})
 		if err != nil {
 			return 0, 0, err

@@ -35,7 +35,6 @@ type place struct{ account, address uint32 } // slots; address 0: none
 type addressSlot struct {
 	key      addressKey
 	wider    uint32 // slot of the next wider network that the limit bounds too; 0 none
-	times    int32  // how many times the limit it may have
 	count    int32  // places
 	sessions int32  // entries linked
 	pins     int32
@@ -59,12 +58,12 @@ func keyOfNetwork(p netip.Prefix) addressKey {
 // addressNumber returns the slot of an address.
 func (t *Table) addressNumber(a netip.Addr) uint32 {
 	var first, narrower uint32
-	for p, times := range network.Bounds(a) {
+	for p := range network.Bounds(a) {
 		key := keyOfNetwork(p)
 		n, known := t.byAddress[key]
 		if !known {
 			n = t.addresses.take()
-			t.address(n).key, t.address(n).times = key, int32(times) //nolint:gosec // few
+			t.address(n).key = key
 			t.byAddress[key] = n
 		}
 		if narrower != 0 {

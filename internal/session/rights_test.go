@@ -53,7 +53,7 @@ func (w *world) createRole(permissions ...string) {
 func (w *world) give(role, username string) {
 	w.t.Helper()
 	_, err := w.accounts.AssignRoles(w.ctx(), event.Actor{}, account.Assignment{
-		Add: []account.RoleGrant{{Realm: "native", Usernames: []string{username}, Roles: []string{role}}}, Allow: func(*account.Role, *account.Account) error { return nil },
+		Add: []account.RoleGrant{{Realm: "native", Usernames: []string{username}, Roles: []string{role}}}, Allow: func(*account.Role, *account.Account, bool) error { return nil },
 	})
 	if err != nil {
 		w.t.Fatalf("give a role: %v", err)
