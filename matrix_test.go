@@ -48,6 +48,16 @@ var matrix = []struct {
 		"12031 12031 21201 21201 21201 0     21201 21201 0     0",
 	},
 	{
+		"createSession", `{"username":"NAME","password":"${password}","reauthenticate":true}`,
+		"12031 12031 0     21204 0     0     0     0     0     21204",
+		"12031 12031 21006 21204 21006 21006 21006 21006 21006 21204",
+	},
+	{
+		"createSession", `{"username":"NAME","password":"${password}","newPassword":"another horse, another staple"}`,
+		"0     0     0     0     0     0     0     0     0     0",
+		"0     0     0     0     0     0     0     0     0     0",
+	},
+	{
 		"alterSession", `{"sessionHandle":"HANDLE","description":"x"}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
@@ -133,9 +143,114 @@ var matrix = []struct {
 		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
 	},
 	{
+		"revokeAllSessions", `{"level":"account","username":"NAME"}`,
+		"12031 12031 21201 21201 21201 21201 0     21201 0     0",
+		"12031 12031 21201 21201 21201 21201 0     21201 0     0",
+	},
+	{
+		"revokeAllSessions", `{"level":"server","includePermanent":true}`,
+		"12031 12031 21201 21201 21201 21201 0     21201 0     0",
+		"12031 12031 21201 21201 21201 21201 0     21201 0     0",
+	},
+	{
+		"logoutByUser", `{"username":"NAME"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"logoutByUser", `{}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 0     0     0     0     0     0     0     0",
+	},
+	{
 		"createAccount", `{"username":"newcomer","password":"${password}"}`,
 		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
 		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"createAccount", `{"username":"newcomer","oneTimePassword":true,"roles":["operator"]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     21204",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     21204",
+	},
+	{
+		"cloneAccount", `{"sourceUsername":"NAME","cloneUsername":"newcomer","clonePassword":"${password}"}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     21204",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"alterAccount", `{"username":"NAME","accountDescription":"x"}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"alterAccount", `{"username":"NAME","password":"another horse, another staple"}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 21006 21204",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     21204",
+	},
+	{
+		"alterAccount", `{"username":"NAME","enabled":false}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 21403 21403",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"dropAccounts", `{"usernames":["NAME"]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 21403 21403",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"describeAccounts", `{"usernames":["NAME"]}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"describeAccounts", `{}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 0     0     0     0     0     0     0     0",
+	},
+	{
+		"createRole", `{"roleName":"new","permissions":["orders.read"]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"createRole", `{"roleName":"new","permissions":["sessiond.sessions.read"]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     21204",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     21204",
+	},
+	{
+		"alterRole", `{"roleName":"clerk","permissions":[]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"dropRoles", `{"roleNames":["clerk"]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"listRoles", `{}`,
+		"12031 12031 21201 21201 21201 21201 0     0     0     0",
+		"12031 12031 21201 21201 21201 21201 0     0     0     0",
+	},
+	{
+		"describeRoles", `{}`,
+		"12031 12031 21201 21201 21201 21201 0     0     0     0",
+		"12031 12031 21201 21201 21201 21201 0     0     0     0",
+	},
+	{
+		"assignRolesToAccounts", `{"add":[{"roleNames":["clerk"],"usernames":["NAME"]}]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     0",
+	},
+	{
+		"assignRolesToAccounts", `{"add":[{"roleNames":["gateway"],"usernames":["NAME"]}]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     21204",
+		"12031 12031 21201 21201 21201 21201 21201 21201 0     21204",
+	},
+	{
+		"assignRolesToAccounts", `{"remove":[{"roleNames":["auditor"],"usernames":["NAME"]}]}`,
+		"12031 12031 21201 21201 21201 21201 21201 21201 -     21204",
+		"12031 12031 21201 21201 21201 21201 21201 21201 -     21204",
 	},
 	{
 		"listAccounts", `{}`,
@@ -222,6 +337,7 @@ func TestMatrix(t *testing.T) {
 // readOnly are the actions that change nothing but times of use.
 var readOnly = []string{
 	"pingSession", "describeSessions", "listSessions", "getSessionInfo", "validate", "listAccounts", "listEvents", "listActions", "listRealms", "listServices",
+	"describeAccounts", "listRoles", "describeRoles",
 }
 
 func matrixStage(t *testing.T, hasher *account.Hasher) *stage {
@@ -232,8 +348,13 @@ func matrixStage(t *testing.T, hasher *account.Hasher) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.cell(t.Context(), "dead", "deleteSession", "{}"); err != nil || got != "0" {
-		t.Fatal(got, err)
+	for _, first := range []struct{ credential, action, params string }{
+		{"dead", "deleteSession", "{}"},
+		{"admin", "createRole", `{"roleName":"clerk","permissions":["orders.write"]}`},
+	} {
+		if got, err := s.cell(t.Context(), first.credential, first.action, first.params); err != nil || got != "0" {
+			t.Fatal(first.action, got, err)
+		}
 	}
 	return s
 }
@@ -260,24 +381,26 @@ func (s *stage) cell(ctx context.Context, credential, action, params string) (st
 	if credential != "none" {
 		token = fmt.Sprintf(`,"authToken":"${token:%s}"`, credential)
 	}
-	got, err := s.ask(ctx, &step{Request: json.RawMessage(`{"action":"` + action + `","params":` + params + token + `}`)}, 1)
+	body, err := s.fill(`{"action":"` + action + `","params":` + params + token + `}`)
 	if err != nil {
 		return "", err
 	}
+	got := s.dispatcher.Serve(ctx, &api.Request{Body: []byte(body)}, nil)
 	var answer struct {
 		ErrorCode api.Code `json:"errorCode"`
 		Result    struct {
 			Sessions []any
+			Accounts []any
 			Count    *int
 			Revoked  *int
 		}
 	}
-	if err := json.Unmarshal(got.raw, &answer); err != nil {
+	if err := json.Unmarshal(got.Body, &answer); err != nil {
 		return "", err
 	}
 	r := answer.Result
-	lists := strings.HasSuffix(action, "Sessions") && action != "revokeSessions"
-	if answer.ErrorCode == 0 && (lists && len(r.Sessions) == 0 && (r.Count == nil || *r.Count == 0) || r.Revoked != nil && *r.Revoked == 0) {
+	lists := action == "describeSessions" || action == "listSessions"
+	if answer.ErrorCode == 0 && (lists && len(r.Sessions) == 0 && (r.Count == nil || *r.Count == 0) || r.Revoked != nil && *r.Revoked == 0 || r.Accounts != nil && len(r.Accounts) == 0) {
 		return "-", nil
 	}
 	return fmt.Sprint(int(answer.ErrorCode)), nil
