@@ -201,7 +201,7 @@ func (d *door) valid(c *caller, i int) error {
 	if err != nil {
 		return err
 	}
-	want := fmt.Sprintf(`{"result":{"valid":true,"code":"VALID","sessionHandle":%q,"accountId":%q,"username":"bob","realm":"native","roles":[],"realmRoles":[],`+
+	want := fmt.Sprintf(`{"result":{"valid":true,"code":"VALID","sessionHandle":%q,"accountId":%q,"username":"bob","realm":"native","roles":[],"realmRoles":[],"rolesMode":"live",`+
 		`"permanentSession":false,"authMethods":["password"],"authenticationTimestamp":"2026-03-02T08:15:00Z","maxIdleExpirationTimestamp":"2026-03-02T09:15:00Z"},`+
 		`"errorCode":0,"errorMessage":"","requestId":%d,"authToken":%q}`, d.byName["handle:bob"], d.byName["id:bob"], i, d.byName["token:bob"])
 	if status != 200 || string(got) != want {

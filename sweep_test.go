@@ -31,7 +31,7 @@ var faults = []struct {
 	{"full", faultstore.Plan{Op: faultstore.Commit, Err: store.ErrFull}, api.StorageFull},
 	{"stopped", faultstore.Plan{Op: faultstore.Commit, Err: store.ErrStopped}, api.StorageFailed},
 	{"busy", faultstore.Plan{Op: faultstore.Commit, Err: store.ErrBusy}, api.Overloaded},
-	{"conflict", faultstore.Plan{Op: faultstore.Commit, Err: store.ErrConflict}, api.AlreadyExists}, // by createAccount; others try again
+	{"conflict", faultstore.Plan{Op: faultstore.Commit, Err: store.ErrConflict}, api.Conflict}, // by what creates accounts and roles; others try again
 }
 
 // TestFaultSweep plays every transcript once per call to the store, and fault,
