@@ -340,8 +340,11 @@ func (f *flood) report(p *process, quiet, flooded []*sample, d time.Duration) {
 	t.Logf("quiet: validate p50 %v, p99 %v", base50, base99)
 	t.Logf("flood: %.0f log-ins a second by strangers, %.1f checks a second; of %d, %d were checked, %d found the queue full, %d were throttled",
 		asked, checked, attempts, f.failed.Load(), f.overloaded.Load(), f.throttled.Load())
-	t.Logf("%d of %d log-ins of the known, p50 %v, p99 %v, told to come back %d times; peak memory %s",
-		len(f.got), f.tried, quantile(f.got, 0.5), quantile(f.got, 0.99), f.again, peakMemory(t, p))
+	t.Logf("%d of %d log-ins of the known, p50 %v, p99 %v, told to come back %d times",
+		len(f.got), f.tried, quantile(f.got, 0.5), quantile(f.got, 0.99), f.again)
+	for _, worker := range childrenOf(t, p.cmd.Process.Pid) {
+		t.Logf("peak memory: server %s, hash worker %s", peakMemory(t, p.cmd.Process.Pid), peakMemory(t, worker))
+	}
 	if f.overloaded.Load() == 0 || len(f.got) == 0 || asked < wanted*checked {
 		t.Errorf("this was no flood of %d times what is checked, and shows nothing", wanted)
 	}
@@ -434,10 +437,10 @@ func request(body string) []byte {
 
 func knownAddress(n int) net.IP { return net.IPv4(127, 2, 0, byte(n+1)) }
 
-// peakMemory is what the kernel says of the server.
-func peakMemory(t *testing.T, p *process) string {
+// peakMemory is what the kernel says of a process.
+func peakMemory(t *testing.T, pid int) string {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}

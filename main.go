@@ -123,7 +123,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	hasher := account.NewHasher(0, 0)
+	hasher := account.NewHasher(0, 0, hashInChild(log))
 	defer hasher.Close()
 	holder := config.NewHolder(o.Config)
 	host, err := hostOf(ctx, st, o.Config)
@@ -153,6 +153,14 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		log.Info("listening", logging.Str("address", address.String()), logging.Str("version", version))
 	}
 	return work(ctx, s, door, log, hup, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
+}
+
+// hashInChild keeps hashes out of this process.
+func hashInChild(log *logging.Logger) account.HasherOption {
+	self, name := cli.HashWorker()
+	return account.InChild(func(err error) {
+		log.Warn("passwords are checked in the server itself until its hash worker runs again", logging.Err(err))
+	}, self, name)
 }
 
 // work serves, maintains and reloads until ctx ends, then drains.

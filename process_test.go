@@ -21,10 +21,21 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sessiond/internal/cli"
 )
 
 // Tests of the process as its user meets it: a child that is started, spoken to
 // over HTTP, killed and started again on the same data folder.
+
+// TestMain is a server's hash worker when a server that runs in this binary starts
+// it once more.
+func TestMain(m *testing.M) {
+	if _, name := cli.HashWorker(); len(os.Args) > 1 && os.Args[1] == name {
+		main()
+	}
+	m.Run()
+}
 
 // TestMainProcess is the server when another test runs this binary once more;
 // see home.start. On its own it does nothing.

@@ -16,17 +16,10 @@ import (
 	"sessiond/internal/wire"
 )
 
-// The bounds of what goes between a worker and its child, one line of JSON each
-// way: a password of MaxPassword bytes fits several times.
-const maxLine = 8 << 10
-
 const (
-	// A child that died is not replaced sooner than this after it was started: what
-	// ends at once must not be started over and over.
-	childPause = time.Second
-	// A child that is silent for longer is given up. The costliest hash that is
-	// taken needs two seconds if nobody else wants the processor.
-	childPatience = 20 * time.Second
+	maxLine       = 8 << 10          // bytes of JSON each way; a password of MaxPassword bytes fits several times
+	childPause    = time.Second      // between two starts: what ends at once must not be started over and over
+	childPatience = 20 * time.Second // with a hash, of which the costliest takes two where nobody else wants the processor
 )
 
 var errNoHash = errors.New("account: no hash could be made")
@@ -65,13 +58,15 @@ func (q question) answer() answer {
 
 // fits reports whether a child that was asked q may say a.
 func (a answer) fits(q question) bool {
-	if a.Number != q.Number {
+	switch {
+	case a.Number != q.Number:
 		return false
+	case a.Failed:
+		return !a.Match && a.PHC == ""
+	case q.Make:
+		return !a.Match && checkPHC(a.PHC) == nil
 	}
-	if !q.Make || a.Failed {
-		return a.PHC == "" && !(a.Match && a.Failed)
-	}
-	return !a.Match && checkPHC(a.PHC) == nil
+	return a.PHC == ""
 }
 
 // HashWorker is the other end of InChild: it answers questions from in on out, one
@@ -127,8 +122,8 @@ type HasherOption func(*Hasher)
 // it starts itself), and the memory of its hashes is no garbage of ours. It is
 // started when it is first needed.
 //
-// What a child does not answer is done in this process instead, at once, and a
-// second later a new child is tried. failed, which must not block, is told why: once, until a
+// What a child does not answer is done in this process instead, and a new child is
+// tried for later work. failed, which must not block, is told why: once, until a
 // child has answered again.
 func InChild(failed func(error), command string, args ...string) HasherOption {
 	return func(h *Hasher) {

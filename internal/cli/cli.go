@@ -122,7 +122,7 @@ Start one, then talk to it:
 		SuggestionsMinimumDistance: 2,
 	}
 	root.AddCommand(
-		p.serve(), p.call(), checkConfig(), resetAdmin(), verify(), p.version(), p.docs(),
+		p.serve(), p.call(), checkConfig(), resetAdmin(), verify(), p.version(), p.docs(), hashWorker(),
 	)
 	return root
 }
