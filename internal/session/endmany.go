@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,6 +153,9 @@ func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *Accoun
 	put, err := a.Put()
 	if err != nil {
 		return 0, err
+	}
+	if old, err := before.Put(); err == nil && bytes.Equal(old.Value, put.Value) {
+		return 0, nil // nothing is to be changed
 	}
 	tx.Put = append(tx.Put, put)
 	e := c.Event
