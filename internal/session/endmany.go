@@ -336,7 +336,6 @@ func (t *Table) kinds(realm string, now int64) (living, keys int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
-	t.purgeStale()
 	g := &t.server
 	if realm != "" {
 		g = t.realm(t.realmNumber(realm)).generation
