@@ -334,8 +334,8 @@ func (g *grammar) envelope(b []byte) []byte {
 		action = g.actions[0]
 	}
 	g.token = pick(g, g.tokens...)
-	if action.Name == "deleteSession" || action.Name == "revokeSessions" {
-		g.token = g.token[:63] + "-" // or the others would be without
+	if slices.Contains([]string{"deleteSession", "revokeSessions", "revokeAllSessions", "logoutByUser", "manageService"}, action.Name) {
+		g.token = g.token[:63] + "-" // or the others would be without it, or without a server
 	}
 	b = append(b, '{')
 	member := func(name, value string) {
