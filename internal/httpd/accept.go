@@ -89,6 +89,7 @@ func (s *Server) turnAway(c *conn, r refusal) {
 		}
 		answer += "\r\nConnection: close\r\nRetry-After: 1\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff" +
 			"\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + string(body)
+		c.awaitInput()
 		if _, err := c.Conn.Write([]byte(answer)); err == nil { // fits the empty send buffer, so it does not block
 			c.discardInput()
 		}

@@ -172,6 +172,15 @@ func (c *conn) Close() error {
 	return err
 }
 
+// awaitInput waits, not for long, for the first that a client sends: one that is
+// answered before it has asked takes the answer for a stray one.
+func (c *conn) awaitInput() {
+	past := time.Unix(1, 0)
+	timer := time.AfterFunc(lingerTime, func() { _ = c.Conn.SetReadDeadline(past) })
+	defer timer.Stop()
+	_, _ = c.Conn.Read(make([]byte, 4<<10)) // whatever it is, the answer is the same
+}
+
 func (c *conn) discardInput() {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || c.Conn.SetReadDeadline(time.Time{}) != nil {
