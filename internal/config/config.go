@@ -95,6 +95,7 @@ type Defaults struct {
 	RememberMeIdleSeconds        int64 // services.json: rememberMeIdleTimeoutSeconds; 0 as without rememberMe
 	AbandonAfterSeconds          int64 // after the last use; 0 with the expiry
 	IdleCursorTimeoutSeconds     int64
+	RotationGraceSeconds         int64 // for which an old token is good
 	LatestAccessSeconds          int64 // services.json: latestAccessTimeUpdateFrequencySeconds
 	MaxIdleTimeoutSeconds        int64 // cap for what a request may ask; 0 none; services.json: largestIdleConnectionTimeoutSeconds
 	MaxLifetimeSeconds           int64 // cap for what a request may ask; 0 none; services.json: largestMaxSessionTimeoutSeconds

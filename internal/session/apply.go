@@ -146,6 +146,7 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 	if isNew {
 		s.insert(tag, n)
 	}
+	s.keepOld(n, r.Secrets)
 	if isNew && r.Frozen != nil {
 		s.freeze(n, t.frozenSetOf(r.Frozen))
 	}
@@ -164,6 +165,7 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 	if late {
 		t.bury(e)
 	}
+	t.noteNonces(r)
 	t.note(n, e)
 }
 
@@ -197,6 +199,9 @@ func (r *Record) flags() uint32 {
 	}
 	if r.Frozen != nil {
 		flags |= isFrozen
+	}
+	if len(r.Secrets) > 1 {
+		flags |= isRotated
 	}
 	return flags
 }
@@ -234,6 +239,7 @@ func (t *Table) remove(h api.ID) {
 	}
 	e := t.entry(n)
 	s.remove(tag, n)
+	s.keepOld(n, nil)
 	e.handle = api.ID{}
 	if e.flags&isFrozen != 0 {
 		t.frozenSets.give(s.frozen[n])

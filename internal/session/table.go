@@ -44,6 +44,7 @@ type Table struct {
 	accuracy   atomic.Int64 // seconds between two writes of one last access
 
 	touched touchQueue
+	stolen  touchQueue   // sessions of which stolen tokens were shown
 	blocks  atomic.Int64 // of last uses that the store holds
 
 	mu        sync.Mutex
@@ -54,8 +55,9 @@ type Table struct {
 	expiry    expiry
 	reader    reader
 	dead      []api.ID // waiting for their tombstones
-	live      int      // entries
-	stale     bool     // an epoch of the server or a realm rose: see purgeStale
+	nonces    []rotated
+	live      int  // entries
+	stale     bool // an epoch of the server or a realm rose: see purgeStale
 }
 
 // An entry is one living session, in two cache lines. It holds no pointers.
@@ -90,6 +92,7 @@ const (
 	isPermanent uint32 = 1 << iota
 	isRememberMe
 	isFrozen     // the shard knows what it holds
+	isRotated    // the shard knows its old tokens
 	methodsShift = 8
 
 	isDying uint32 = 1 << 0 // overlay: an end is under way or could not be written
@@ -235,7 +238,7 @@ func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
 		return Live{}, dst, false
 	}
 	e := t.entry(n)
-	if p.hash != nil && !e.hash.is(p.hash) {
+	if p.hash != nil && !e.hash.is(p.hash) && !t.takesOld(s, n, e, &p) {
 		return Live{}, dst, false
 	}
 	if atomic.LoadUint32(&e.overlay)&isDying != 0 && !p.ending {
@@ -273,6 +276,19 @@ func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
 		live.IdleAt = int64(touched) + int64(e.idle)
 	}
 	return live, dst, true
+}
+
+// takesOld reports whether an old token is good still. One that is not any more
+// ends its session.
+func (t *Table) takesOld(s *shard, n uint32, e *entry, p *proof) bool {
+	if e.flags&isRotated == 0 {
+		return false
+	}
+	worth := s.old(n, p.hash, p.now)
+	if worth == stolenToken && e.flags&isPermanent == 0 && atomic.OrUint32(&e.overlay, isDying)&isDying == 0 {
+		t.steal(e.handle)
+	}
+	return worth == graceToken
 }
 
 // deadline returns the second from which on the session is dead by itself; 0 is
