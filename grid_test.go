@@ -37,10 +37,12 @@ var beyond = []struct {
 	{"createAccount", `"roles"`, func(gridCell) string { return "21201" }},
 	{"cloneAccount", ``, func(g gridCell) string { return g.managing(g.byKey(g.ofOwn("21204"), "")) }},
 	{"alterAccount", `"password"`, func(g gridCell) string { return g.byKey("21204", g.managing(g.ofOwn("21006"))) }},
+	{"alterAccount", `"enabled"`, func(g gridCell) string { return g.managing(g.ofOwn("21201")) }},
 	{"alterAccount", ``, func(g gridCell) string { return g.managing("") }},
 	{"dropAccounts", ``, func(g gridCell) string { return g.managing("") }},
 	{"changePassword", ``, func(g gridCell) string { return g.managing("") }},
 	{"createRole", `"permissions":["`, func(gridCell) string { return "21201" }},
+	{"assignRolesToAccounts", `"add":[{"roleNames":["clerk"]`, func(gridCell) string { return "21201" }},
 	{"assignRolesToAccounts", `"gateway"`, func(gridCell) string { return "21201" }},
 	{"assignRolesToAccounts", `"auditor"`, func(gridCell) string { return "21201" }},
 }

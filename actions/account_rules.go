@@ -2,13 +2,13 @@ package actions
 
 import (
 	"context"
+	"slices"
 
 	"sessiond/dispatch"
 	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/config"
 	"sessiond/internal/session"
-	"sessiond/store"
 )
 
 // Here is what keeps those who manage accounts and roles from gaining by it.
@@ -21,9 +21,15 @@ func (a *accounts) mayGive(who *session.Caller, realm *config.Realm, role *accou
 	return a.mayTake(who, role)
 }
 
-// mayTake refuses a role that the caller may not take from accounts.
+// mayTake refuses a role that the caller may not take from accounts. One without
+// permissions means something to applications: who gives it has it himself, or
+// everything.
 func (a *accounts) mayTake(who *session.Caller, role *account.Role) *api.Error {
-	return a.holds(who, role.Permissions, "nobody gives or takes a role whose permissions he does not hold himself")
+	const refused = "nobody gives or takes a role that he does not hold himself, with all of its permissions"
+	if len(role.Permissions) == 0 && !slices.Contains(a.Sessions.Roles(who), role) && !account.Covers(a.Sessions.Patterns(who), []string{"*"}) {
+		return api.Errorf(api.PermissionDenied, refused)
+	}
+	return a.holds(who, role.Permissions, refused)
 }
 
 // mayEnter refuses to create an account, and with it a password, in a realm that
@@ -57,16 +63,19 @@ func (a *accounts) holds(who *session.Caller, permissions []string, otherwise st
 // mayManage refuses to change an account that holds more than the caller: he could
 // log in as it, and hold that too.
 func (a *accounts) mayManage(c *dispatch.Call, who *session.Caller, of *account.Account) error {
+	if who.AccountID == of.ID {
+		return nil
+	}
 	roles := a.Accounts.Roles()
 	held := roles.Held(of.Roles)
 	if realm, ok := c.Config.Realm(of.Realm); ok {
 		held = append(held, roles.Named(realm.Roles)...)
 	}
-	if who.AccountID == of.ID {
-		return nil
-	}
-	if refusal := a.holds(who, account.Patterns(held), "the account holds permissions that the caller does not hold: nobody changes such an account"); refusal != nil {
-		return refusal.At("/params/username")
+	for _, role := range held {
+		if refusal := a.mayTake(who, role); refusal != nil {
+			refusal.Message = "the account holds what the caller does not hold, or may not give: nobody changes such an account"
+			return refusal.At("/params/username")
+		}
 	}
 	return nil
 }
@@ -78,15 +87,4 @@ func (a *accounts) manageable(ctx context.Context, c *dispatch.Call, who *sessio
 		err = a.mayManage(c, who, of)
 	}
 	return about(err, map[api.Code]string{api.NotFound: "/params/username", api.BadParam: "/params/username"})
-}
-
-// callerUnchanged holds while the caller's account is as it was when his rights
-// were looked at: what was taken from it meanwhile he does not use any more.
-func (a *accounts) callerUnchanged(who *session.Caller) ([]store.Cond, error) {
-	by := a.Sessions.Actor(who)
-	canonical, err := account.Canonical(by.Username)
-	if err != nil {
-		return nil, dispatch.InvalidToken() // his session has ended meanwhile
-	}
-	return []store.Cond{{Key: account.Key(by.Realm, canonical), Rev: who.AccountRev}}, nil
 }

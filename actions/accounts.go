@@ -107,11 +107,8 @@ func (a *accounts) make(ctx context.Context, who *session.Caller, realm *config.
 	if refusal := a.mayEnter(who, realm); refusal != nil {
 		return createAccountResult{}, refusal
 	}
-	unchanged, err := a.callerUnchanged(who)
-	if err != nil {
-		return createAccountResult{}, err
-	}
-	n.If = append(n.If, unchanged...)
+	n.May = a.Sessions.Authority(who)
+	var err error
 	if n.Password, n.OneTimeUntil, err = a.password(realm, p, member); err != nil {
 		return createAccountResult{}, err
 	}
@@ -142,12 +139,12 @@ type listAccountsResult struct {
 }
 
 func (a *accounts) list(ctx context.Context, c *dispatch.Call, _ *session.Caller, p listAccountsParams) (listAccountsResult, error) {
-	realm, err := realmOf(c.Config, p.Realm, "realm")
+	realm, err := a.managed(c.Config, p.Realm, "realm")
 	if err != nil {
 		return listAccountsResult{}, err
 	}
 	for i, prefix := range p.PartialNames {
-		if _, err := account.Canonical(prefix); err != nil && prefix != "" {
+		if _, err := account.CanonicalPrefix(prefix); err != nil && prefix != "" {
 			return listAccountsResult{}, about(err, map[api.Code]string{api.BadParam: "/params/partialNames/" + strconv.Itoa(i)})
 		}
 	}
@@ -169,13 +166,17 @@ type describeAccountsParams struct {
 	Cursor    string   `json:"cursor,omitzero" max:"64" doc:"Goes on where the answer ended that held it."`
 }
 
+// maxDescribed bounds what accounts that are asked for by name may have beside
+// their names, in bytes.
+const maxDescribed = 4 << 20
+
 type describeAccountsResult struct {
 	Accounts []accountDetails `json:"accounts" doc:"The accounts."`
 	Cursor   string           `json:"cursor,omitzero" doc:"Give it back to go on; absent: there is no more."`
 }
 
 func (a *accounts) describe(ctx context.Context, c *dispatch.Call, who *session.Caller, p describeAccountsParams) (describeAccountsResult, error) {
-	realm, err := realmOf(c.Config, p.Realm, "realm")
+	realm, err := a.managed(c.Config, p.Realm, "realm")
 	if err != nil {
 		return describeAccountsResult{}, err
 	}
@@ -194,15 +195,23 @@ func (a *accounts) describe(ctx context.Context, c *dispatch.Call, who *session.
 			return r, dispatch.InvalidToken()
 		}
 	}
+	seen, size := map[api.ID]bool{}, 0
 	for i, username := range p.Usernames {
 		of, err := a.Accounts.Find(ctx, name, username)
+		if err == nil && seen[of.ID] {
+			continue
+		}
 		switch e, ok := errors.AsType[*api.Error](err); {
 		case ok && e.Code == api.NotFound, err == nil && !c.Reach.Covers(of.ID):
 			c.Warn(api.NotFound, "usernames/"+strconv.Itoa(i)+" names no account within the caller's reach")
 		case err != nil:
 			return r, about(err, map[api.Code]string{api.BadParam: "/params/usernames/" + strconv.Itoa(i)})
 		default:
+			seen[of.ID] = true
 			found = append(found, of)
+			if size += len(of.Description) + account.SizeOf(of.Metadata); size > maxDescribed {
+				return r, api.Errorf(api.TooLarge, "these accounts are larger than %d MiB together: ask for fewer", maxDescribed>>20).At("/params/usernames/" + strconv.Itoa(i))
+			}
 		}
 	}
 	for _, of := range found {
@@ -265,16 +274,12 @@ type dropAccountsResult struct {
 }
 
 func (a *accounts) drop(ctx context.Context, c *dispatch.Call, who *session.Caller, p dropAccountsParams) (dropAccountsResult, error) {
-	realm, err := realmOf(c.Config, p.Realm, "realm")
-	if err != nil {
-		return dropAccountsResult{}, err
-	}
-	unchanged, err := a.callerUnchanged(who)
+	realm, err := a.managed(c.Config, p.Realm, "realm")
 	if err != nil {
 		return dropAccountsResult{}, err
 	}
 	names, missing, ended, err := a.Sessions.DropAccounts(ctx, realm.Name, p.Usernames, &session.AccountChange{
-		By: a.Sessions.Actor(who), If: unchanged,
+		By: a.Sessions.Actor(who), May: a.Sessions.Authority(who),
 		Change: func(of *account.Account) error { return a.mayManage(c, who, of) },
 	})
 	if err != nil {

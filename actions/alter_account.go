@@ -26,7 +26,7 @@ type alterAccountResult struct {
 }
 
 func (a *accounts) alter(ctx context.Context, c *dispatch.Call, who *session.Caller, p alterAccountParams) (alterAccountResult, error) {
-	realm, err := realmOf(c.Config, p.Realm, "realm")
+	realm, err := a.managed(c.Config, p.Realm, "realm")
 	if err != nil {
 		return alterAccountResult{}, err
 	}
@@ -34,6 +34,7 @@ func (a *accounts) alter(ctx context.Context, c *dispatch.Call, who *session.Cal
 	if refusal != nil {
 		return alterAccountResult{}, refusal
 	}
+	may := a.Sessions.Authority(who)
 	password, once, err := a.password(realm, &p.newPassword, "password")
 	if err != nil {
 		return alterAccountResult{}, err
@@ -54,11 +55,7 @@ func (a *accounts) alter(ctx context.Context, c *dispatch.Call, who *session.Cal
 			return alterAccountResult{}, about(err, map[api.Code]string{api.PasswordPolicy: "/params/password"})
 		}
 	}
-	unchanged, err := a.callerUnchanged(who)
-	if err != nil {
-		return alterAccountResult{}, err
-	}
-	change := &session.AccountChange{By: a.Sessions.Actor(who), If: unchanged, Event: event.Event{Kind: event.AccountAltered}}
+	change := &session.AccountChange{By: a.Sessions.Actor(who), May: may, Event: event.Event{Kind: event.AccountAltered}}
 	change.Change = func(of *account.Account) error {
 		if err := a.mayManage(c, who, of); err != nil {
 			return err
@@ -66,6 +63,9 @@ func (a *accounts) alter(ctx context.Context, c *dispatch.Call, who *session.Cal
 		own := of.ID == who.AccountID
 		if own && !hash.IsZero() {
 			return api.Errorf(api.BadParam, "one's own password is set by changePassword, which asks for the present one").At("/params/password")
+		}
+		if own && !a.mayLoosen(who, settings) {
+			return api.Errorf(api.PermissionDenied, "one's own limits are for others to change: of his own account nobody but an administrator, in a session, alters more than description and metadata")
 		}
 		now := a.Clock.Now()
 		change.Event.Changed = settings.apply(of, now)
@@ -86,4 +86,10 @@ func (a *accounts) alter(ctx context.Context, c *dispatch.Call, who *session.Cal
 		a.PasswordChanged(altered.Realm, altered.Username)
 	}
 	return alterAccountResult{a.details(altered), showOnce(password, once), int64(ended)}, nil
+}
+
+// mayLoosen reports whether a caller may change these settings of his own account.
+func (a *accounts) mayLoosen(who *session.Caller, p *accountChange) bool {
+	text := accountSettings{AccountDescription: p.AccountDescription, Metadata: p.Metadata, MemoryLimit: p.MemoryLimit, MemoryRule: p.MemoryRule}
+	return *p.accountSettings == text || a.holds(who, []string{"*", "sessiond.*"}, "") == nil
 }

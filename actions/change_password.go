@@ -58,9 +58,7 @@ func (a *accounts) changePassword(ctx context.Context, c *dispatch.Call, who *se
 		return changePasswordResult{}, c.Denied(account.AccountsWrite)
 	} else {
 		change.Allow = func(of *account.Account) error { return a.mayManage(c, who, of) }
-		if change.If, err = a.callerUnchanged(who); err != nil {
-			return changePasswordResult{}, err
-		}
+		change.May = a.Sessions.Authority(who)
 		if err := a.manageable(ctx, c, who, realm, username); err != nil { // before the work of a hash
 			return changePasswordResult{}, err
 		}

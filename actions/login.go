@@ -216,6 +216,11 @@ func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *sessi
 	case n.Realm.Type == config.Trusted:
 		return bad("reauthenticate", "needs a realm that checks passwords")
 	}
+	if by := s.Sessions.Actor(who); by.Username != "" {
+		if own, err := sameName(n.Realm.Name, p.Username, by.Realm, by.Username); err == nil && !own { // before his password is looked at
+			return bad("username", "must be that of the session's own account, to reauthenticate")
+		}
+	}
 	n.Instead = who
 	n.Inherit = func(old *session.Record) {
 		n.Settings, n.Properties, n.Client = old.Settings, old.Properties, old.Client

@@ -1,6 +1,8 @@
 package actions
 
 import (
+	"slices"
+
 	"sessiond/internal/api"
 	"sessiond/internal/config"
 )
@@ -12,6 +14,16 @@ func realmOf(cfg *config.Config, name, member string) (*config.Realm, error) {
 		return nil, api.Errorf(api.RealmUnavailable, "there is no such realm: listRealms shows which there are").At("/params/" + member)
 	}
 	return realm, nil
+}
+
+// managed finds the realm of accounts that are there: one that services.json names
+// no more may have some.
+func (a *accounts) managed(cfg *config.Config, name, member string) (*config.Realm, error) {
+	realm, err := realmOf(cfg, name, member)
+	if err != nil && slices.Contains(a.Sessions.Realms(), name) {
+		return &config.Realm{Name: name, Type: config.Trusted}, nil
+	}
+	return realm, err
 }
 
 // fits refuses a password where a realm takes none, and its lack elsewhere.

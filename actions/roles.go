@@ -13,7 +13,6 @@ import (
 	"sessiond/internal/api"
 	"sessiond/internal/config"
 	"sessiond/internal/session"
-	"sessiond/store"
 )
 
 // roles holds what concerns roles.
@@ -112,20 +111,28 @@ func (a *accounts) createRole(ctx context.Context, c *dispatch.Call, who *sessio
 	if err == nil {
 		err = a.mayHold(who, p.Permissions)
 	}
-	var unchanged []store.Cond
-	if err == nil {
-		unchanged, err = a.callerUnchanged(who)
+	if err == nil && isOfRealm(c.Config, p.RoleName) {
+		if refusal := a.holds(who, []string{"*", "sessiond.*"}, "a realm of services.json gives this role to all of its accounts: only who holds everything creates it"); refusal != nil {
+			err = refusal.At("/params/roleName")
+		}
 	}
 	if err != nil {
 		return roleChanged{}, err
 	}
 	role, err := a.Accounts.CreateRole(ctx, a.Sessions.Actor(who), account.NewRole{
-		Name: p.RoleName, Description: p.RoleDescription, Permissions: p.Permissions, If: unchanged,
+		Name: p.RoleName, Description: p.RoleDescription, Permissions: p.Permissions, May: a.Sessions.Authority(who),
 	})
 	if err != nil {
 		return roleChanged{}, about(err, map[api.Code]string{api.BadParam: "/params/roleName", api.AlreadyExists: "/params/roleName"})
 	}
 	return roleChanged{viewOfRole(role), modeOf(c.Config)}, nil
+}
+
+// isOfRealm reports whether a realm gives a role of that name.
+func isOfRealm(c *config.Config, name string) bool {
+	return slices.ContainsFunc(c.Realms, func(r config.Realm) bool {
+		return slices.ContainsFunc(r.Roles, func(given string) bool { return strings.EqualFold(given, name) })
+	})
 }
 
 type alterRoleParams struct {
@@ -140,12 +147,8 @@ func (a *accounts) alterRole(ctx context.Context, c *dispatch.Call, who *session
 			return roleChanged{}, err
 		}
 	}
-	unchanged, err := a.callerUnchanged(who)
-	if err != nil {
-		return roleChanged{}, err
-	}
 	role, err := a.Accounts.AlterRole(ctx, a.Sessions.Actor(who), p.RoleName, account.RoleChange{
-		Description: p.RoleDescription, Permissions: p.Permissions, If: unchanged,
+		Description: p.RoleDescription, Permissions: p.Permissions, May: a.Sessions.Authority(who),
 		Allow: func(before *account.Role) error {
 			err := a.mayHold(who, before.Permissions)
 			if err == nil && p.Permissions != nil {
@@ -170,11 +173,7 @@ type dropRolesResult struct {
 }
 
 func (a *accounts) dropRoles(ctx context.Context, c *dispatch.Call, who *session.Caller, p roleNamesParams) (dropRolesResult, error) {
-	unchanged, err := a.callerUnchanged(who)
-	if err != nil {
-		return dropRolesResult{}, err
-	}
-	dropped, err := a.Accounts.DropRoles(ctx, a.Sessions.Actor(who), p.RoleNames, unchanged, func(role *account.Role) error {
+	dropped, err := a.Accounts.DropRoles(ctx, a.Sessions.Actor(who), p.RoleNames, a.Sessions.Authority(who), func(role *account.Role) error {
 		return a.mayHold(who, role.Permissions)
 	})
 	if err != nil {
@@ -236,13 +235,13 @@ func (a *accounts) describeRoles(_ context.Context, c *dispatch.Call, _ *session
 
 type roleGrant struct {
 	Realm     string   `json:"realm,omitzero" max:"64" doc:"Where the accounts are checked; native unless named."`
-	RoleNames []string `json:"roleNames" min:"1" max:"48" doc:"Names of roles."`
-	Usernames []string `json:"usernames" min:"1" max:"48" doc:"Names of accounts, at most 48 in all."`
+	RoleNames []string `json:"roleNames" min:"1" max:"32" doc:"Names of roles."`
+	Usernames []string `json:"usernames" min:"1" max:"32" doc:"Names of accounts, at most 32 in all."`
 }
 
 type assignRolesParams struct {
-	Add    []roleGrant `json:"add,omitzero" max:"48" doc:"Each account of an entry gets each of its roles."`
-	Remove []roleGrant `json:"remove,omitzero" max:"48" doc:"Each account of an entry loses each of its roles, after add."`
+	Add    []roleGrant `json:"add,omitzero" max:"32" doc:"Each account of an entry gets each of its roles."`
+	Remove []roleGrant `json:"remove,omitzero" max:"32" doc:"Each account of an entry loses each of its roles, after add."`
 }
 
 func (p *assignRolesParams) Validate() error {
@@ -258,18 +257,14 @@ type assignRolesResult struct {
 }
 
 func (a *accounts) assignRoles(ctx context.Context, c *dispatch.Call, who *session.Caller, p assignRolesParams) (assignRolesResult, error) {
-	unchanged, err := a.callerUnchanged(who)
-	if err != nil {
-		return assignRolesResult{}, err
-	}
-	work := account.Assignment{If: unchanged, Allow: func(role *account.Role, of *account.Account, add bool) error {
+	work := account.Assignment{May: a.Sessions.Authority(who), Allow: func(role *account.Role, of *account.Account, add bool) error {
 		if !add {
 			if refusal := a.mayTake(who, role); refusal != nil {
 				return refusal
 			}
 			return nil
 		}
-		realm, err := realmOf(c.Config, of.Realm, "add")
+		realm, err := a.managed(c.Config, of.Realm, "add")
 		if err != nil {
 			return err
 		}
@@ -284,7 +279,7 @@ func (a *accounts) assignRoles(ctx context.Context, c *dispatch.Call, who *sessi
 		to     *[]account.RoleGrant
 	}{{"add", p.Add, &work.Add}, {"remove", p.Remove, &work.Remove}} {
 		for i, g := range side.grants {
-			realm, err := realmOf(c.Config, cmp.Or(g.Realm, config.Native), side.name+"/"+strconv.Itoa(i)+"/realm")
+			realm, err := a.managed(c.Config, cmp.Or(g.Realm, config.Native), side.name+"/"+strconv.Itoa(i)+"/realm")
 			if err != nil {
 				return assignRolesResult{}, err
 			}

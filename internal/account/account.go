@@ -26,6 +26,7 @@
 package account
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math"
@@ -73,6 +74,19 @@ type Settings struct {
 	LoginWithinMinutes int            // without a log-in for so long none is taken; 0: no matter
 	LastLogin          time.Time      // noted while LoginWithinMinutes is set, or when that was set
 	AllowedAddresses   []netip.Prefix // from where it may be used; none: from anywhere
+}
+
+// An Authority returns the conditions under which a change may be committed that
+// somebody asked for, or why it may not any more. It is asked before each try. The
+// nil Authority is the server's own.
+type Authority func(ctx context.Context) ([]store.Cond, error)
+
+// Conds returns the conditions, of which the server's own authority has none.
+func (may Authority) Conds(ctx context.Context) ([]store.Cond, error) {
+	if may == nil {
+		return nil, nil
+	}
+	return may(ctx)
 }
 
 // Metadata is what applications keep with an account: any JSON values by name.

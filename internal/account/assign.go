@@ -23,13 +23,13 @@ type RoleGrant struct {
 // removed is so after what is added.
 type Assignment struct {
 	Add, Remove []RoleGrant
-	If          []store.Cond                                  // further conditions
+	May         Authority
 	Allow       func(role *Role, to *Account, add bool) error // refuses what may not be given or taken; may be called more than once
 }
 
 // maxAssigned is the most accounts, and the most roles, of one Assignment: each
 // account is two of a commit's changes, and each of them may be a condition.
-const maxAssigned = 48
+const maxAssigned = 32
 
 // AssignRoles changes the roles of accounts in one commit and returns those that
 // changed. Errors: NotFound for a role or an account, TooLarge, Conflict where no
@@ -64,7 +64,11 @@ func (d *Directory) assign(ctx context.Context, by event.Actor, w *Assignment) (
 	if err != nil {
 		return nil, err
 	}
-	tx := store.Tx{If: slices.Concat(w.If, all.conds, witness)}
+	may, err := w.May.Conds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx := store.Tx{If: slices.Concat(may, all.conds, witness)}
 	var altered []*Account
 	for i, a := range all.after {
 		if slices.Equal(a.Roles, all.before[i].Roles) {

@@ -104,6 +104,7 @@ type NewAccount struct {
 	OneTimeUntil time.Time      // of Password, as in Account
 	Set          func(*Account) // sets what else there is; nil: nothing
 	If           []store.Cond   // further conditions
+	May          Authority
 }
 
 // Create stores a new account and its event. Errors: AlreadyExists,
@@ -127,7 +128,11 @@ func (d *Directory) Create(ctx context.Context, by event.Actor, n NewAccount) (*
 	if err != nil {
 		return nil, err
 	}
-	tx := store.Tx{If: append([]store.Cond{a.Cond()}, n.If...), Put: []store.Put{put}}
+	may, err := n.May.Conds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx := store.Tx{If: slices.Concat([]store.Cond{a.Cond()}, n.If, may), Put: []store.Put{put}}
 	created := event.Event{Time: a.Created, Kind: event.AccountCreated, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username, By: by}
 	event.Append(&tx, created)
 	a.Rev, err = d.store.Commit(ctx, tx)
@@ -278,7 +283,7 @@ func disjoint(prefixes []string) ([]string, error) {
 	}
 	var all []string
 	for _, prefix := range prefixes {
-		canonical, err := Canonical(prefix)
+		canonical, err := CanonicalPrefix(prefix)
 		if err != nil {
 			return nil, err
 		}

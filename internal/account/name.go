@@ -1,6 +1,7 @@
 package account
 
 import (
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/text/secure/precis"
@@ -14,10 +15,20 @@ const MaxUsername = 64
 
 // Canonical returns the one form under which a user name is compared and stored:
 // RFC 8265 UsernameCaseMapped (width and case folded, NFC; no spaces, control or
-// direction characters). A name that a second pass would change is refused, so
-// that Canonical(Canonical(x)) is Canonical(x). The error is an *api.Error of
+// direction characters), and not ending with a dot, which people take for the end of
+// a sentence. A name that a second pass would change is refused, so that
+// Canonical(Canonical(x)) is Canonical(x). The error is an *api.Error of
 // code BadParam that does not quote the name.
 func Canonical(username string) (string, error) {
+	canonical, err := CanonicalPrefix(username)
+	if err == nil && strings.HasSuffix(canonical, ".") {
+		return "", api.Errorf(api.BadParam, "a user name does not end with a dot")
+	}
+	return canonical, err
+}
+
+// CanonicalPrefix is Canonical for what a name begins with.
+func CanonicalPrefix(username string) (string, error) {
 	if username == "" || len(username) > MaxUsername {
 		return "", api.Errorf(api.BadParam, "a user name has 1 to %d bytes", MaxUsername)
 	}

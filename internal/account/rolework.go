@@ -72,7 +72,7 @@ type NewRole struct {
 	Name        string
 	Description string
 	Permissions []string
-	If          []store.Cond // further conditions
+	May         Authority
 }
 
 // CreateRole stores a new role and its event. Errors: AlreadyExists, BadParam for
@@ -91,7 +91,7 @@ func (d *Directory) CreateRole(ctx context.Context, by event.Actor, n NewRole) (
 	}
 	now := d.clock.Now()
 	role := &Role{Name: name, ID: id, Description: n.Description, Permissions: n.Permissions, Created: now, Changed: now, grants: Grant(n.Permissions)}
-	err = d.commitRole(ctx, by, role, event.RoleCreated, nil, n.If)
+	err = d.commitRole(ctx, by, role, event.RoleCreated, nil, n.May)
 	if _, exists := d.roles.Get(name); exists && errors.Is(err, store.ErrConflict) {
 		return nil, roleExists()
 	}
@@ -103,8 +103,12 @@ func roleExists() *api.Error {
 }
 
 // commitRole writes a role on the condition that it is as it was read.
-func (d *Directory) commitRole(ctx context.Context, by event.Actor, role *Role, kind event.Kind, changed []string, conds []store.Cond) error {
+func (d *Directory) commitRole(ctx context.Context, by event.Actor, role *Role, kind event.Kind, changed []string, may Authority) error {
 	put, err := role.put()
+	if err != nil {
+		return err
+	}
+	conds, err := may.Conds(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,7 +124,7 @@ func (d *Directory) commitRole(ctx context.Context, by event.Actor, role *Role, 
 type RoleChange struct {
 	Description *string
 	Permissions *[]string
-	If          []store.Cond             // further conditions
+	May         Authority
 	Allow       func(before *Role) error // refuses what the caller may not change; may be called more than once
 }
 
@@ -149,7 +153,7 @@ func (d *Directory) AlterRole(ctx context.Context, by event.Actor, name string, 
 			return nil
 		}
 		altered.Changed = d.clock.Now()
-		return d.commitRole(ctx, by, &altered, event.RoleAltered, changed, c.If)
+		return d.commitRole(ctx, by, &altered, event.RoleAltered, changed, c.May)
 	})
 	return &altered, err
 }
@@ -169,10 +173,14 @@ func (d *Directory) ownRole(name string) (*Role, error) {
 // DropRoles removes roles, all or none, and returns the names of those that there
 // were. Whoever holds one holds it no more: one of the same name that is created
 // later is another. Errors: BadParam for a built-in role.
-func (d *Directory) DropRoles(ctx context.Context, by event.Actor, names []string, conds []store.Cond, allow func(*Role) error) (dropped []string, err error) {
+func (d *Directory) DropRoles(ctx context.Context, by event.Actor, names []string, may Authority, allow func(*Role) error) (dropped []string, err error) {
 	err = store.Retry(func() error {
 		dropped = []string{}
-		tx := store.Tx{If: slices.Clone(conds), Urgent: true}
+		conds, err := may.Conds(ctx)
+		if err != nil {
+			return err
+		}
+		tx := store.Tx{If: conds, Urgent: true}
 		for i, name := range names {
 			role, err := d.ownRole(name)
 			if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound {

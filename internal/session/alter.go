@@ -78,8 +78,8 @@ type PasswordChange struct {
 	Realm, Username string
 	Password        api.Secret
 	By              event.Actor
-	Checked         *account.Account             // as it was when its present password was checked; nil: an administrator's word stands for it
-	If              []store.Cond                 // further conditions
+	Checked         *account.Account // as it was when its present password was checked; nil: an administrator's word stands for it
+	May             account.Authority
 	Spare           *Caller                      // the account's own session that lives on, and must be alive
 	Allow           func(*account.Account) error // refuses an administrator's word; nil: none is needed
 }
@@ -93,7 +93,7 @@ func (k *Keeper) ChangePassword(ctx context.Context, c PasswordChange) (int, err
 		return 0, err
 	}
 	_, ended, err := k.AlterAccount(ctx, c.Realm, c.Username, &AccountChange{
-		Spare: c.Spare, If: c.If, Reason: ReasonPasswordChanged, By: c.By, Event: event.Event{Kind: event.PasswordChanged},
+		Spare: c.Spare, May: c.May, Reason: ReasonPasswordChanged, By: c.By, Event: event.Event{Kind: event.PasswordChanged},
 		Change: func(a *account.Account) error {
 			if c.Checked != nil && (a.ID != c.Checked.ID || a.PasswordSerial != c.Checked.PasswordSerial) {
 				return account.LoginFailed()

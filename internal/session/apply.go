@@ -80,15 +80,6 @@ func (t *Table) aboveIn(put []store.Item) (a above, first error) {
 	return a, first
 }
 
-// raise puts epochs of the server and of realms in force.
-func (t *Table) raise(a above) {
-	for _, r := range a.generations {
-		r.of.temp.Store(uint32(r.to.Temporary)) //nolint:gosec // counts mass log-outs
-		r.of.all.Store(uint32(r.to.All))        //nolint:gosec // counts mass log-outs
-		t.stale = true
-	}
-}
-
 // put takes over a stored session, or its end.
 func (t *Table) put(item *store.Item, over above) error {
 	kind, _, _ := strings.Cut(item.Key, "/")
@@ -130,6 +121,9 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 		e = t.entry(n)
 	}
 	settings := t.settingsOf(&r.Settings, form)
+	if !isNew && e.state&isCounted != 0 {
+		t.countLiving(e, -1)
+	}
 	touched = max(touched, uint32(r.LastAccess)) //nolint:gosec // until 2106
 
 	s.mu.Lock()
@@ -161,6 +155,9 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 		t.link(n, e, r)
 	} else {
 		t.settings.give(old)
+		if e.state&isCounted != 0 {
+			t.countLiving(e, 1)
+		}
 	}
 	if late {
 		t.bury(e)

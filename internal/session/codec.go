@@ -205,6 +205,7 @@ const (
 	ffRole protowire.Number = 1 + iota
 	ffRealmRole
 	ffPermissions
+	ffCeiling
 )
 
 func (f *Frozen) encode() []byte {
@@ -216,6 +217,9 @@ func (f *Frozen) encode() []byte {
 		e.text(ffRealmRole, name)
 	}
 	e.number(ffPermissions, uint64(f.Permissions))
+	if f.Ceiling {
+		e.number(ffCeiling, 1)
+	}
 	return e
 }
 
@@ -229,6 +233,8 @@ func decodeFrozen(data []byte) (*Frozen, error) {
 			f.RealmRoles = append(f.RealmRoles, string(b))
 		case ffPermissions:
 			f.Permissions = account.Permissions(number) //nolint:gosec // bits that this program stored
+		case ffCeiling:
+			f.Ceiling = number != 0
 		default:
 			return unknown(n)
 		}

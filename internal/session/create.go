@@ -20,7 +20,7 @@ type NewSession struct {
 	Username    string
 	Password    api.Secret // for a realm that checks passwords
 	NewPassword api.Secret // replaces Password in the same commit; zero: it stays
-	Issuer      *Caller    // for a trusted realm: who vouches for the user
+	Issuer      *Caller    // for a trusted realm: who vouches for the user, by his session, or without a handle the server itself
 
 	Instead *Caller       // re-authentication: the account's session that this one replaces; nil: none
 	Inherit func(*Record) // sets here what is taken over from it; may be called more than once
@@ -47,6 +47,9 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, e
 		n.Config = k.config.Get()
 	}
 	c := &creation{NewSession: n, limits: limitsOf(&n.Config.Defaults), counted: addressFor(n.Address, n.Permanent)}
+	if n.Issuer != nil && !n.Issuer.Handle.IsZero() {
+		c.may = k.Authority(n.Issuer)
+	}
 	if err := k.table.Full(c.counted, n.instead(), c.limits, k.now()); err != nil {
 		return View{}, api.Secret{}, err
 	}
@@ -82,8 +85,9 @@ type creation struct {
 	*NewSession
 
 	limits       Limits
-	counted      netip.Addr // what it counts by
-	newHash      api.Secret // of NewPassword
+	counted      netip.Addr        // what it counts by
+	newHash      api.Secret        // of NewPassword
+	may          account.Authority // of the issuer
 	record       *Record
 	own, inRealm *held
 }
@@ -187,6 +191,11 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		return api.Secret{}, err
 	}
 	tx := store.Tx{If: []store.Cond{a.Cond(), {Key: serverEpoch, Rev: server.Rev}, {Key: realmEpoch(a.Realm), Rev: realm.Rev}}}
+	may, err := c.may.Conds(ctx)
+	if err != nil {
+		return api.Secret{}, err
+	}
+	tx.If = append(tx.If, may...)
 	h, err := k.newHandle()
 	if err == nil {
 		err = k.replace(ctx, c, h, &tx)
@@ -276,11 +285,16 @@ func (c *creation) login(a *account.Account, now time.Time, h api.ID) (_ *accoun
 }
 
 // holds notes what roles the session has, and keeps them with it where they are to
-// be frozen. An API key never lives on rights that its account has lost.
+// be frozen. An API key never lives on rights that its account has lost, nor gains
+// by those that it is given later; nor does a session whom somebody else vouched
+// for: both may have been made by others, while the account was worth little.
 func (k *Keeper) holds(c *creation, a *account.Account) {
 	c.own, c.inRealm = k.table.heldBy(a.Roles), k.table.heldIn(c.Realm.Roles)
-	if c.Config.RolesMode == config.FrozenRoles && !c.Permanent {
+	switch {
+	case c.Config.RolesMode == config.FrozenRoles && !c.Permanent:
 		c.record.Frozen = freeze(c.own, c.inRealm)
+	case c.Permanent || c.Issuer != nil && c.Realm.AllowServerRoles:
+		c.record.Frozen = &Frozen{Ceiling: true, Permissions: c.own.perms | c.inRealm.perms}
 	}
 }
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ func (k *Keeper) EndAccount(ctx context.Context, realm, username string, permane
 // DropAccounts drops accounts of a realm in one commit, with all that they have. It
 // returns their names, which of the names given are none of an account's, and how
 // many living sessions that ended. change.Change refuses an account; of the rest only
-// By and If are looked at.
+// By and May are looked at.
 func (k *Keeper) DropAccounts(ctx context.Context, realm string, usernames []string, change *AccountChange) (dropped []string, missing []int, ended int, err error) {
 	err = store.Retry(func() error {
 		dropped, missing, ended, err = k.dropAccounts(ctx, realm, usernames, change)
@@ -70,7 +71,11 @@ func (k *Keeper) dropAccounts(ctx context.Context, realm string, usernames []str
 	if err != nil || len(after) == 0 {
 		return dropped, missing, 0, err
 	}
-	tx := store.Tx{If: append(slices.Clone(change.If), witness...), Urgent: true}
+	may, err := change.May.Conds(ctx)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	tx := store.Tx{If: append(may, witness...), Urgent: true}
 	for i, a := range after {
 		k.raise(before[i], a, change, endsAll)
 		n, err := k.endOld(ctx, &tx, before[i], a, &AccountChange{})
@@ -106,8 +111,8 @@ type AccountChange struct {
 	Spare  *Caller                      // the account's own session that lives on; nil: none
 	Reason string                       // of the ends, if there are any; empty: what follows from the change
 	By     event.Actor
-	If     []store.Cond // further conditions
-	Event  event.Event  // what is logged; who it is about is filled in
+	May    account.Authority
+	Event  event.Event // what is logged; who it is about is filled in
 }
 
 // AlterAccount changes an account in one commit, and ends those of its sessions
@@ -142,7 +147,11 @@ func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *Accoun
 	if err != nil {
 		return 0, err
 	}
-	tx := store.Tx{If: append(append([]store.Cond{before.Cond()}, c.If...), witness...)}
+	may, err := c.May.Conds(ctx)
+	if err != nil {
+		return 0, err
+	}
+	tx := store.Tx{If: slices.Concat([]store.Cond{before.Cond()}, may, witness)}
 	k.raise(before, a, c, ending)
 	if tx.Urgent = a.Epoch != before.Epoch; tx.Urgent {
 		if ended, err = k.endOld(ctx, &tx, before, a, c); err != nil {
@@ -152,6 +161,9 @@ func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *Accoun
 	put, err := a.Put()
 	if err != nil {
 		return 0, err
+	}
+	if old, err := before.Put(); err == nil && bytes.Equal(old.Value, put.Value) {
+		return 0, nil // nothing is to be changed
 	}
 	tx.Put = append(tx.Put, put)
 	e := c.Event
@@ -332,7 +344,6 @@ func (t *Table) kinds(realm string, now int64) (living, keys int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
-	t.purgeStale()
 	g := &t.server
 	if realm != "" {
 		g = t.realm(t.realmNumber(realm)).generation

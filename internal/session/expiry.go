@@ -122,7 +122,11 @@ func (t *Table) takeDead(now int64, limit int) []api.ID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
-	t.purgeStale()
+	for len(t.dead) < limit && t.stale.rose {
+		t.settleSome(staleTurn)
+		t.mu.Unlock() // others may come in between
+		t.mu.Lock()
+	}
 	n := min(limit, len(t.dead))
 	handles := t.dead[:n:n]
 	if t.dead = t.dead[n:]; len(t.dead) == 0 {

@@ -100,7 +100,7 @@ func (t *Table) Recount() error {
 	}
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	live, total, living, keys := 0, int64(len(t.limits.reserved)), int64(0), int64(0)
+	live, living, keys := 0, int64(0), int64(0)
 	for _, p := range t.limits.reserved {
 		of(accounts, p.account).count++
 		of(accounts, p.account).pins++
@@ -125,7 +125,6 @@ func (t *Table) Recount() error {
 		counted := int32(0)
 		if e.state&isCounted != 0 {
 			counted = 1
-			total++
 		}
 		if e.state&isSwept != 0 && (counted != 0 || e.overlay&isDying == 0) {
 			fault("%s is buried, and is counted (%d) or not dead", e.handle, counted)
@@ -142,16 +141,18 @@ func (t *Table) Recount() error {
 		for n := e.address; n != 0; n = t.address(n).wider {
 			of(addresses, n).count += counted
 		}
-		living += int64(counted)
-		if e.flags&isPermanent != 0 {
-			keys += int64(counted)
+		if t.isAbove(e, t.realm(t.account(e.account).realm).generation) {
+			living += int64(counted)
+			if e.flags&isPermanent != 0 {
+				keys += int64(counted)
+			}
 		}
 	}
 	if t.server.living != living || t.server.keys != keys {
 		fault("%d living sessions and %d keys are counted, there are %d and %d", t.server.living, t.server.keys, living, keys)
 	}
-	if live != t.live || total != t.limits.total {
-		fault("%d entries and %d places are counted, there are %d and %d", t.live, t.limits.total, live, total)
+	if live != t.live {
+		fault("%d entries are counted, there are %d", t.live, live)
 	}
 	for id, n := range t.byAccount {
 		slot, want := t.account(n), of(accounts, n)

@@ -140,6 +140,9 @@ func (k *Keeper) AllowsFrom(c *Caller, from netip.Addr) bool {
 	return !c.Fenced || slices.ContainsFunc(k.table.fence(c.Handle), func(p netip.Prefix) bool { return p.Contains(from) })
 }
 
+// Roles returns the roles that a caller holds at this moment, frozen or not.
+func (k *Keeper) Roles(c *Caller) []*account.Role { return k.table.liveRoles(c.Handle) }
+
 // Patterns returns the patterns of the permissions that a caller's roles give,
 // those of applications among them, at this moment, frozen or not. What is the
 // server's own he may hold no more of than Caller.Permissions says.
@@ -201,7 +204,7 @@ func (v *View) Status() Status {
 
 // RolesMode says whose changes of roles the session sees.
 func (v *View) RolesMode() string {
-	if v.Frozen != nil {
+	if v.Frozen != nil && !v.Frozen.Ceiling {
 		return config.FrozenRoles
 	}
 	return config.LiveRoles

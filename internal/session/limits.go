@@ -24,7 +24,6 @@ func limitsOf(d *config.Defaults) Limits {
 // session, and given back when the session's end is durable or when it died by
 // itself. Everything here is under the table's mu.
 type limiter struct {
-	total    int64
 	reserved map[api.ID]place // of sessions that are being created
 }
 
@@ -146,19 +145,21 @@ func (t *Table) Reserve(c *claim, now int64) error {
 
 // without does something as if a session took no place.
 func (t *Table) without(h api.ID, do func()) {
-	var p place
+	var counted *entry
 	t.withEntry(h, func(e *entry) {
 		if e.state&isCounted != 0 {
-			p = e.place()
+			counted = e
 		}
 	})
-	if p == (place{}) {
+	if counted == nil {
 		do()
 		return
 	}
-	t.tally(p, -1)
+	t.tally(counted.place(), -1)
+	t.countLiving(counted, -1)
 	do()
-	t.tally(p, 1)
+	t.tally(counted.place(), 1)
+	t.countLiving(counted, 1)
 }
 
 // fits says which limit leaves no place for a claim of the account in a slot.
@@ -175,7 +176,7 @@ func (t *Table) fits(n uint32, c *claim) error {
 	if most == 0 || int64(slot.count) < most+extra {
 		return nil
 	}
-	if t.purgeStale(); int64(slot.count) < most+extra {
+	if t.settleDead(slot); int64(slot.count) < most+extra {
 		return nil
 	}
 	return full(api.SessionLimitPerUsername, "maxJsonApiSessionsPerUsername", most, int64(slot.count),
@@ -194,12 +195,9 @@ func (t *Table) Full(address netip.Addr, instead api.ID, l Limits, now int64) (e
 
 // room checks the limits that do not depend on the account.
 func (t *Table) room(address netip.Addr, l Limits, extra int64) error {
-	if l.Total > 0 && t.limits.total >= l.Total+extra {
-		t.purgeStale()
-		if t.limits.total >= l.Total+extra {
-			return full(api.SessionLimitReached, "maxJsonApiSessions", l.Total, t.limits.total,
-				"the server has as many sessions as it may: try again when some have ended")
-		}
+	if total := t.server.living + int64(len(t.limits.reserved)); l.Total > 0 && total >= l.Total+extra {
+		return full(api.SessionLimitReached, "maxJsonApiSessions", l.Total, total,
+			"the server has as many sessions as it may: try again when some have ended")
 	}
 	if l.PerAddress == 0 {
 		return nil
@@ -209,7 +207,7 @@ func (t *Table) room(address netip.Addr, l Limits, extra int64) error {
 		if t.countAt(key) < most+extra {
 			continue
 		}
-		if t.purgeStale(); t.countAt(key) >= most+extra {
+		if t.settleNetwork(key); t.countAt(key) >= most+extra {
 			return full(api.SessionLimitPerIPAddress, "maxJsonApiSessionsPerIpAddress", most, t.countAt(key),
 				"the client's address, or the network around it, has as many sessions as it may: end one of them and try again")
 		}
@@ -247,7 +245,6 @@ func (t *Table) Free(h api.ID) {
 // tally counts a place, or counts it no more.
 func (t *Table) tally(p place, by int32) {
 	t.account(p.account).count += by
-	t.limits.total += int64(by)
 	for n := p.address; n != 0; n = t.address(n).wider {
 		t.address(n).count += by
 	}
@@ -268,7 +265,7 @@ func (t *Table) forget(p place) {
 // it comes from elsewhere, a new one.
 func (t *Table) settle(e *entry) {
 	e.state |= isCounted
-	t.countKind(e, 1)
+	t.countLiving(e, 1)
 	if p, ok := t.limits.reserved[e.handle]; ok {
 		delete(t.limits.reserved, e.handle)
 		t.forget(p)
@@ -283,29 +280,6 @@ func (t *Table) uncount(e *entry) {
 		return
 	}
 	e.state &^= isCounted
-	t.countKind(e, -1)
+	t.countLiving(e, -1)
 	t.tally(e.place(), -1)
-}
-
-// countKind counts an entry among those of the server and of its realm.
-func (t *Table) countKind(e *entry, by int64) {
-	for _, g := range []*generation{&t.server, t.realm(t.account(e.account).realm).generation} {
-		g.living += by
-		if e.flags&isPermanent != 0 {
-			g.keys += by
-		}
-	}
-}
-
-// purgeStale takes the places of all sessions that an epoch of the server or of
-// a realm ended. That an epoch rose is only noted when it happens, so that it
-// takes one commit's time whatever the count; here the counts become exact.
-func (t *Table) purgeStale() {
-	if !t.stale {
-		return
-	}
-	t.stale = false
-	for _, n := range t.byAccount {
-		t.settleDead(t.account(n))
-	}
 }

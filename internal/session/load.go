@@ -82,8 +82,10 @@ func (t *Table) Load(ctx context.Context, s store.Store, known func(*account.Acc
 	if err != nil {
 		return err
 	}
-	t.stale = true
-	t.purgeStale()
+	for _, n := range t.byAccount {
+		t.settleDead(t.account(n))
+	}
+	t.stale = stale{}
 	return nil
 }
 

@@ -126,3 +126,96 @@ func TestATimeThatHasComeStays(t *testing.T) {
 		t.Error("a session lives again")
 	}
 }
+
+// A caller who was thrown out, or lost what allowed him to ask, changes nothing any
+// more, however long ago his rights were looked at.
+func TestAuthority(t *testing.T) {
+	allow := func(*account.Role, *account.Account, bool) error { return nil }
+	for _, tt := range []struct {
+		why  string
+		lose func(w *world, c *session.Caller)
+		want api.Code
+	}{
+		{"nothing", func(*world, *session.Caller) {}, api.OK},
+		{"he alters his session", func(w *world, c *session.Caller) {
+			if _, err := w.Alter(w.ctx(), c.Handle, event.Actor{}, func(r *session.Record) error { r.Description = "x"; return nil }); err != nil {
+				w.t.Fatalf("alter: %v", err)
+			}
+		}, api.OK},
+		{"he logs out", func(w *world, c *session.Caller) {
+			if _, err := w.End(w.ctx(), c.Handle, w.NewEnd(session.Ended, session.ReasonLogout, nil), event.Actor{}); err != nil {
+				w.t.Fatalf("end: %v", err)
+			}
+		}, api.InvalidAuthToken},
+		{"everybody is thrown out", func(w *world, _ *session.Caller) {
+			if _, _, err := w.EndEverywhere(w.ctx(), session.EndEverywhere{}); err != nil {
+				w.t.Fatalf("end everywhere: %v", err)
+			}
+		}, api.InvalidAuthToken},
+		{"his realm is thrown out", func(w *world, _ *session.Caller) {
+			if _, _, err := w.EndEverywhere(w.ctx(), session.EndEverywhere{Realm: "native"}); err != nil {
+				w.t.Fatalf("end everywhere: %v", err)
+			}
+		}, api.InvalidAuthToken},
+		{"his account is disabled", func(w *world, _ *session.Caller) {
+			w.alter("ada", func(a *account.Account) { a.Disabled = true })
+		}, api.InvalidAuthToken},
+		{"his role is taken", func(w *world, _ *session.Caller) {
+			w.alter("ada", func(a *account.Account) { a.Roles = nil })
+		}, api.Conflict},
+		{"his role allows less", func(w *world, _ *session.Caller) {
+			none := []string{}
+			if _, err := w.accounts.AlterRole(w.ctx(), event.Actor{}, "clerk", account.RoleChange{Permissions: &none, Allow: func(*account.Role) error { return nil }}); err != nil {
+				w.t.Fatalf("alter role: %v", err)
+			}
+		}, api.Conflict},
+	} {
+		for _, inCommit := range []bool{false, true} {
+			inner := mem.New()
+			h := &hook{Store: inner}
+			w := newWorldOn(t, unlimited(), inner, h)
+			w.account("ada")
+			w.account("bea")
+			w.createRole("sessiond.*")
+			w.give("clerk", "ada")
+			_, token := w.in("ada")
+			caller := w.caller(token)
+			may := w.Authority(caller)
+			if inCommit {
+				h.before = func(*store.Tx) error {
+					h.before = nil
+					tt.lose(w, caller)
+					return nil
+				}
+			} else {
+				tt.lose(w, caller)
+			}
+			_, err := w.accounts.AssignRoles(w.ctx(), event.Actor{}, account.Assignment{
+				Add: []account.RoleGrant{{Realm: "native", Usernames: []string{"bea"}, Roles: []string{"operator"}}}, Allow: allow, May: may,
+			})
+			bea, found := w.accounts.Find(t.Context(), "native", "bea")
+			if codeOf(err) != tt.want || found != nil || (len(bea.Roles) == 0) != (tt.want != api.OK) {
+				t.Errorf("%s, at the commit %v: %v, %v", tt.why, inCommit, err, bea.Roles)
+			}
+		}
+	}
+}
+
+// Sessions that an issuer asked for before he was thrown out are not made after it.
+func TestAnIssuerWhoIsThrownOutIssuesNoMore(t *testing.T) {
+	inner := mem.New()
+	h := &hook{Store: inner}
+	w := newWorldOn(t, unlimited(), inner, h)
+	w.account("gate", "issuer")
+	_, token := w.in("gate")
+	gate := w.caller(token)
+	h.before = func(*store.Tx) error {
+		h.before = nil
+		_, _, err := w.EndEverywhere(w.ctx(), session.EndEverywhere{Permanent: true})
+		return err
+	}
+	_, _, err := w.issue("ann", func(n *session.NewSession) { n.Issuer = gate })
+	if codeOf(err) != api.InvalidAuthToken || w.Count() != 0 {
+		t.Errorf("%v, %d live", err, w.Count())
+	}
+}

@@ -66,8 +66,10 @@ func (t *Table) rolesChanged() {
 	t.realms.Store(&all)
 }
 
-// Frozen is what a session holds that keeps the roles of its log-in.
+// Frozen is what a session holds that keeps the roles of its log-in, or, as a
+// ceiling, what permissions one holds at the most whose roles are live.
 type Frozen struct {
+	Ceiling     bool
 	Roles       []string
 	RealmRoles  []string
 	Permissions account.Permissions
@@ -104,6 +106,11 @@ type rights struct {
 func (t *Table) rightsOf(s *shard, n uint32, e *entry, slot *accountSlot, r *realm) rights {
 	if e.flags&isFrozen != 0 {
 		set := t.frozenSets.get(s.frozen[n])
+		if set.Ceiling {
+			x := t.liveRights(slot, r)
+			x.perms &= set.Permissions
+			return x
+		}
 		return rights{names: set.names, realmNames: set.realmNames, perms: set.Permissions & r.mask, frozen: set.Frozen}
 	}
 	return t.liveRights(slot, r)

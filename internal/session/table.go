@@ -56,8 +56,8 @@ type Table struct {
 	reader    reader
 	dead      []api.ID // waiting for their tombstones
 	nonces    []rotated
-	live      int  // entries
-	stale     bool // an epoch of the server or a realm rose: see purgeStale
+	live      int // entries
+	stale     stale
 }
 
 // An entry is one living session, in two cache lines. It holds no pointers.
@@ -370,8 +370,7 @@ func (t *Table) Count(now int64) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
-	t.purgeStale()
-	return t.limits.total - int64(len(t.limits.reserved))
+	return t.server.living
 }
 
 // Len returns how many sessions the table holds, the dead that wait for their
