@@ -131,13 +131,13 @@ func joined(all bool, kids []node) node {
 	return n
 }
 
-func (n node) negated() node {
+// negate makes it true where it was false.
+func (n *node) negate() {
 	if n.term == nil && len(n.kids) == 0 {
 		n.all = !n.all
 	} else {
 		n.not = !n.not
 	}
-	return n
 }
 
 func (n *node) match(r Record) bool {

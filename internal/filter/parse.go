@@ -86,7 +86,7 @@ func (p *parser) not() node {
 	}
 	n := p.primary()
 	if not {
-		return n.negated()
+		n.negate()
 	}
 	return n
 }
@@ -141,7 +141,7 @@ func (p *parser) comparison() *term {
 	p.next()
 	p.operator(t)
 	switch t.op {
-	case "", pr:
+	case 0, pr:
 	case in:
 		p.list(t)
 	default:
@@ -154,11 +154,11 @@ func (p *parser) comparison() *term {
 // operator reads one that goes with the kind of the field.
 func (p *parser) operator(t *term) {
 	offered := t.kind.operators()
-	i := slices.IndexFunc(offered, func(o operator) bool { return p.keyword(string(o)) })
+	i := slices.IndexFunc(offered, func(o operator) bool { return p.keyword(o.String()) })
 	if i < 0 {
 		list := make([]string, len(offered))
 		for i, o := range offered {
-			list[i] = string(o)
+			list[i] = o.String()
 		}
 		last := len(list) - 1
 		p.fail(p.token.at, "one of the operators of this field is expected: %s or %s", strings.Join(list[:last], ", "), list[last])
@@ -277,7 +277,7 @@ func distance(text string) (seconds int64, ok bool) {
 	if text[0] == '-' {
 		seconds = -seconds
 	}
-	return seconds * int64(n), err == nil //nolint:gosec // 30 bits
+	return seconds * int64(n), err == nil
 }
 
 // hasYear reports whether a moment can be written with a year of four digits.

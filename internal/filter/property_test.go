@@ -201,7 +201,7 @@ func (m meaning) spell(random *rand.Rand) string {
 		var sides [2]string
 		for i, side := range m.kids {
 			sides[i] = side.spell(random)
-			if side.join != m.join && !(m.join == "or" && side.join == "and") || random.IntN(2) == 0 {
+			if m.join == "and" && side.join == "or" || random.IntN(2) == 0 {
 				sides[i] = group(side, sides[i])
 			}
 		}
@@ -243,7 +243,7 @@ func spellValue(random *rand.Rand, v any) string {
 		}
 		return `"` + v.String() + `"`
 	default:
-		quote := byte("\"'"[random.IntN(2)])
+		quote := "\"'"[random.IntN(2)]
 		text := []byte{quote}
 		for _, r := range fmt.Sprint(v) {
 			switch {

@@ -9,20 +9,25 @@ import (
 	"time"
 )
 
-// An operator's text is its keyword.
-type operator string
+// An operator of a comparison; the zero one is none.
+type operator uint8
 
 const (
-	eq operator = "eq"
-	co operator = "co"
-	sw operator = "sw"
-	lt operator = "lt"
-	le operator = "le"
-	gt operator = "gt"
-	ge operator = "ge"
-	in operator = "in"
-	pr operator = "pr"
+	eq operator = iota + 1
+	co
+	sw
+	lt
+	le
+	gt
+	ge
+	in
+	pr
 )
+
+// String returns the operator's keyword.
+func (o operator) String() string {
+	return [...]string{"", "eq", "co", "sw", "lt", "le", "gt", "ge", "in", "pr"}[o]
+}
 
 // operators returns those that go with a kind, in the order in which an error
 // lists them.
@@ -61,9 +66,9 @@ type literal struct {
 	network netip.Prefix // an address is the network of its own
 }
 
-func (a literal) compare(b literal) int {
-	return cmp.Or(strings.Compare(a.text, b.text), cmp.Compare(a.number, b.number), cmp.Compare(a.nanos, b.nanos),
-		a.network.Compare(b.network))
+func (l *literal) compare(with *literal) int {
+	return cmp.Or(strings.Compare(l.text, with.text), cmp.Compare(l.number, with.number), cmp.Compare(l.nanos, with.nanos),
+		l.network.Compare(with.network))
 }
 
 // tidy gives terms that mean the same one form.
@@ -71,7 +76,7 @@ func (t *term) tidy() {
 	if t.kind == Address && t.op == sw || t.kind == Set && t.op == co {
 		t.op = eq
 	}
-	slices.SortFunc(t.values, literal.compare)
+	slices.SortFunc(t.values, func(a, b literal) int { return a.compare(&b) })
 	t.values = slices.Compact(t.values)
 	if t.op == in && len(t.values) == 1 {
 		t.op = eq
@@ -86,46 +91,48 @@ func (t *term) match(r Record) bool {
 	if t.op == pr {
 		return true
 	}
-	switch t.kind {
-	case Text:
-		return t.matchText(v.text)
-	case Set:
-		return slices.ContainsFunc(v.texts, t.matchText)
-	case Address:
-		for i := range t.values {
-			if t.values[i].network.Contains(v.addr) {
-				return true
-			}
-		}
-		return false
-	default:
-		return t.matchNumber(v.number, v.nanos)
-	}
-}
-
-func (t *term) matchText(text string) bool {
-	switch want := t.values[0].text; t.op {
-	case eq:
-		return text == want
-	case co:
-		return strings.Contains(text, want)
-	case sw:
-		return strings.HasPrefix(text, want)
-	case in:
-		_, found := slices.BinarySearchFunc(t.values, text, func(l literal, text string) int { return strings.Compare(l.text, text) })
-		return found
-	default:
-		return t.op.holds(strings.Compare(text, want))
-	}
-}
-
-func (t *term) matchNumber(number int64, nanos int32) bool {
 	for i := range t.values {
-		if t.op.holds(cmp.Or(cmp.Compare(number, t.values[i].number), cmp.Compare(nanos, t.values[i].nanos))) {
+		if t.values[i].match(t.kind, t.op, &v) {
 			return true
 		}
 	}
 	return false
+}
+
+func (l *literal) match(kind Kind, op operator, v *Value) bool {
+	switch kind {
+	case Text:
+		return op.holdsOf(v.text, l.text)
+	case Set:
+		for _, text := range v.texts {
+			if op.holdsOf(text, l.text) {
+				return true
+			}
+		}
+		return false
+	case Address:
+		return l.network.Contains(v.addr)
+	default:
+		order := cmp.Compare(v.number, l.number)
+		if order == 0 {
+			order = cmp.Compare(v.nanos, l.nanos)
+		}
+		return op.holds(order)
+	}
+}
+
+// holdsOf reports whether a comparison of texts is true.
+func (o operator) holdsOf(text, with string) bool {
+	switch o {
+	case eq, in:
+		return text == with
+	case co:
+		return strings.Contains(text, with)
+	case sw:
+		return strings.HasPrefix(text, with)
+	default:
+		return o.holds(strings.Compare(text, with))
+	}
 }
 
 // holds reports whether a comparison that gave order, below, at or above 0, is
@@ -158,17 +165,17 @@ func (t *term) required(field int) (values []string, ok bool) {
 func (t *term) append(dst []byte) []byte {
 	dst = append(dst, t.name...)
 	dst = append(dst, ' ')
-	dst = append(dst, t.op...)
+	dst = append(dst, t.op.String()...)
 	switch t.op {
 	case pr:
 		return dst
 	case in:
 		dst = append(dst, ' ', '[')
-		for i, l := range t.values {
+		for i := range t.values {
 			if i > 0 {
 				dst = append(dst, ',', ' ')
 			}
-			dst = l.append(dst, t.kind)
+			dst = t.values[i].append(dst, t.kind)
 		}
 		return append(dst, ']')
 	default:
@@ -176,7 +183,7 @@ func (t *term) append(dst []byte) []byte {
 	}
 }
 
-func (l literal) append(dst []byte, kind Kind) []byte {
+func (l *literal) append(dst []byte, kind Kind) []byte {
 	switch kind {
 	case Number:
 		return strconv.AppendInt(dst, l.number, 10)
