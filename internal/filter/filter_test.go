@@ -268,6 +268,7 @@ func TestBoundsAreInclusive(t *testing.T) {
 	for name, text := range map[string]string{
 		"bytes":  `realm eq "` + strings.Repeat("x", filter.MaxBytes-11) + `"`,
 		"depth":  strings.Repeat("(", filter.MaxDepth) + "true" + strings.Repeat(")", filter.MaxDepth),
+		"groups": strings.Repeat("(true) and ", filter.MaxDepth+1) + "true",
 		"terms":  strings.Repeat("true and ", filter.MaxTerms-1) + "realm pr",
 		"values": `realm in [` + strings.Repeat(`"a",`, filter.MaxValues-1) + `"a"]`,
 		"not":    strings.Repeat("!", filter.MaxBytes-4) + "true",
