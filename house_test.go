@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"internal/clock":   {},
 	"internal/config":  {"internal/api", "internal/wire"},
 	"internal/event":   {"internal/api", "internal/wire", "store"},
+	"internal/filter":  {"internal/api"},
 	"internal/httpd":   {"internal/api", "internal/config", "internal/logging", "internal/network"},
 	"internal/logging": {"internal/api"},
 	"internal/network": {},
