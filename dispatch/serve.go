@@ -192,7 +192,7 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 		c.DeadToken = token
 		return nil
 	}
-	c.who, c.Settings = &c.caller, c.caller.Settings
+	c.who, c.Settings, c.Token = &c.caller, c.caller.Settings, token
 	if !d.deps.Sessions.AllowsFrom(c.who, c.Address) {
 		c.who = nil
 		return api.Errorf(api.AddressNotAllowed, "the account of this authToken may not be used from the client's address")
