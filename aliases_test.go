@@ -29,7 +29,7 @@ var persons = []string{
 // only look or sound alike, the name is another one, and that in every respect.
 func TestSpellingsOfNames(t *testing.T) {
 	const (
-		each  = 1000 // spellings of a name
+		each  = 1000 / lessUnderRace // spellings of a name
 		free  = 5    // failures of an account before it has to wait
 		limit = 3    // sessions of an account
 	)

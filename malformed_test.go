@@ -31,7 +31,7 @@ import (
 // JSON with members of ours, of no status from 500 on; none is 21999; the valid
 // ones are answered as ever.
 func TestMalformedEnvelopes(t *testing.T) {
-	const total, connections = 100_000, 4
+	const total, connections = 100_000 / lessUnderRace, 4
 	d := openDoor(t, "")
 	var wg sync.WaitGroup
 	var mu sync.Mutex

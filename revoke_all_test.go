@@ -26,7 +26,7 @@ import (
 
 // However many sessions a mass logout ends, it takes one commit's time; from its
 // answer on none of them is valid, and all others are.
-func TestRevokeAllSessions(t *testing.T) { revokeAll(t, 10_000) }
+func TestRevokeAllSessions(t *testing.T) { revokeAll(t, 10_000/lessUnderRace) }
 
 const (
 	trustedRealms = `{"realms":[{"name":"app","type":"trusted"},{"name":"shop","type":"trusted"}],
@@ -85,17 +85,14 @@ func revokeAll(t *testing.T, sessions int) {
 		if got.Result.Revoked != want || got.Result.PermanentLeft != left {
 			t.Errorf("%v: %d revoked, %d keys left, want %d and %d", tt.params, got.Result.Revoked, got.Result.PermanentLeft, want, left)
 		}
-		begun = time.Now()
-		s.sessions.Count()
-		counted := time.Since(begun)
 		commits = append(commits, s.commits(t, 50)...)
 		slices.Sort(commits)
 		one := commits[len(commits)/2]
 		ratios = append(ratios, float64(took)/float64(one))
-		t.Logf("%v: %d sessions in %v, %.1f times the %v of an alteration of one; the first count after it takes %v", tt.params, want, took, float64(took)/float64(one), one, counted)
+		t.Logf("%v: %d sessions in %v, %.1f times the %v of an alteration of one", tt.params, want, took, float64(took)/float64(one), one)
 	}
 	slices.Sort(ratios)
-	if middle := ratios[len(ratios)/2]; middle > slowestRevocation {
+	if middle := ratios[len(ratios)/2]; middle > slowestRevocation { // of three: the second comes right after the first, unswept
 		t.Errorf("a mass logout takes %.1f times what an alteration of one session takes, want at most %d", middle, slowestRevocation)
 	}
 }
@@ -267,7 +264,7 @@ func (s *stage) tombstones(t *testing.T, st store.Store, tokens []string, reason
 // after it, whoever came after its answer stays, and whoever raced it is either
 // out, or in for good: of the new epoch, before and after a restart and a sweep.
 func TestLoginsRaceMassLogouts(t *testing.T) {
-	const rounds, racers, restartEvery = 1000, 3, 50
+	const rounds, racers, restartEvery = 1000 / lessUnderRace, 3, 50
 	s, err := newStage(t.Context(), props{store: &unsteady{Store: mem.New()}, hasher: cheapHasher(t), config: trustedRealms, logins: []string{"admin"}})
 	if err != nil {
 		t.Fatal(err)

@@ -35,9 +35,9 @@ var faults = []struct {
 }
 
 // TestFaultSweep plays every transcript once per call to the store, and fault,
-// with that call failing; of many calls, one in sweepStride. What must hold stands
-// at sweep.
-func TestFaultSweep(t *testing.T) { sweepAll(t, 7) }
+// with that call failing; of many calls, one in seven. What must hold stands at
+// sweep.
+func TestFaultSweep(t *testing.T) { sweepAll(t, 7*lessUnderRace) }
 
 func sweepAll(t *testing.T, stride int) {
 	hasher := cheapHasher(t)

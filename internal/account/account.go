@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"sessiond/internal/api"
+	"sessiond/internal/network"
 	"sessiond/internal/wire"
 	"sessiond/store"
 )
@@ -189,6 +190,7 @@ func (a *Account) Active(now time.Time) bool {
 // AllowsFrom reports whether the account may be used from an address. One that is
 // not known is none of those that are allowed.
 func (a *Account) AllowsFrom(from netip.Addr) bool {
+	from = network.Clean(from)
 	return len(a.AllowedAddresses) == 0 || slices.ContainsFunc(a.AllowedAddresses, func(p netip.Prefix) bool { return p.Contains(from) })
 }
 

@@ -150,7 +150,7 @@ func (r *blockReader) int64() int64 {
 func (r *blockReader) tally() (tallyKey, *tally) {
 	key := tallyKey{account: api.ID(r.bytes(16))}
 	key.network, _ = netip.AddrFromSlice(r.bytes(int(r.bytes(1)[0])))
-	c := &tally{policy: policy{after: int(r.uint32()), wait: time.Duration(r.int64())}}
+	c := &tally{policy: policy{after: int(min(r.uint32(), math.MaxInt32)), wait: time.Duration(r.int64())}}
 	c.counter = r.counter()
 	return key, c
 }

@@ -14,6 +14,7 @@ import (
 	"sessiond/internal/clock"
 	"sessiond/internal/config"
 	"sessiond/internal/event"
+	"sessiond/internal/network"
 	"sessiond/store"
 )
 
@@ -137,6 +138,7 @@ func (k *Keeper) TouchAt(now int64, h api.ID) {
 
 // AllowsFrom reports whether a caller's account may be used from an address.
 func (k *Keeper) AllowsFrom(c *Caller, from netip.Addr) bool {
+	from = network.Clean(from)
 	return !c.Fenced || slices.ContainsFunc(k.table.fence(c.Handle), func(p netip.Prefix) bool { return p.Contains(from) })
 }
 
