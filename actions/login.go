@@ -117,6 +117,8 @@ type createParams struct {
 	RememberMe               bool   `json:"rememberMe,omitzero" doc:"Asks for the longer idle time of the profile."`
 	MaxSessionTimeoutSeconds *int64 `json:"maxSessionTimeoutSeconds" min:"0" max:"315360000" doc:"Seconds after which the session expires whatever happens; 0 is never. Nobody can move it later."`
 
+	Properties map[string]any `json:"properties,omitzero" doc:"What the application keeps with the session, by name, as updateSessionProperties takes it."`
+
 	ClientIPAddress string `json:"clientIpAddress,omitzero" max:"64" doc:"The address of the person behind the request; for holders of sessiond.sessions.issue."`
 	UserAgent       string `json:"userAgent,omitzero" max:"512" doc:"The user agent of the person behind the request; for holders of sessiond.sessions.issue."`
 
@@ -187,7 +189,7 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 		}
 	}
 	if p.Reauthenticate {
-		if err := s.reauthenticate(who, p, n); err != nil {
+		if err := s.reauthenticate(c, who, p, n); err != nil {
 			return nil, err
 		}
 	}
@@ -197,7 +199,13 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 	p.apply(&n.Settings)
 	set(&n.Description, p.Description)
 	set(&n.Cursor, p.IdleCursorTimeoutSeconds)
-	var err error
+	change, err := propertyChange(c.Config.PropertiesOf(realm.Name), p.Properties)
+	if err == nil {
+		n.Properties, err = change.On(nil)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if n.Idle, err = p.idle(idleOf(d, realm, n), n.Permanent, d); err != nil {
 		return nil, err
 	}
@@ -207,7 +215,7 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 
 // reauthenticate has the new session take over from the caller's what the request
 // does not set anew.
-func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *session.NewSession) error {
+func (s *sessions) reauthenticate(c *dispatch.Call, who *session.Caller, p *createParams, n *session.NewSession) error {
 	switch {
 	case who == nil:
 		return dispatch.InvalidToken()
@@ -221,9 +229,13 @@ func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *sessi
 			return bad("username", "must be that of the session's own account, to reauthenticate")
 		}
 	}
+	change, err := propertyChange(c.Config.PropertiesOf(n.Realm.Name), p.Properties)
+	if err != nil {
+		return err
+	}
 	n.Instead = who
-	n.Inherit = func(old *session.Record) {
-		n.Settings, n.Properties, n.Client = old.Settings, old.Properties, old.Client
+	n.Inherit = func(old *session.Record) (err error) {
+		n.Settings, n.Client = old.Settings, old.Client
 		p.apply(&n.Settings)
 		n.RememberMe = n.RememberMe || old.RememberMe
 		if p.Description == nil {
@@ -235,6 +247,8 @@ func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *sessi
 		if p.IdleConnectionTimeoutSeconds == nil && n.RememberMe == old.RememberMe {
 			n.Idle = old.IdleSeconds
 		}
+		n.Properties, err = change.On(old.Properties)
+		return err
 	}
 	return nil
 }

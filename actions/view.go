@@ -57,7 +57,7 @@ type sessionView struct {
 	EndReason                     string              `json:"endReason,omitzero" doc:"What ended it: logout, revoked, idleTimeout, sessionTimeout, passwordChanged, massLogout, accountDisabled, or the reason that was given."`
 	EndedBy                       string              `json:"endedBy,omitzero" doc:"The handle of the session that ended it; absent: the server."`
 	Revision                      uint64              `json:"revision" doc:"Counts its alterations, from 1."`
-	Properties                    map[string]string   `json:"properties" doc:"What applications keep with it."`
+	Properties                    map[string]any      `json:"properties" doc:"What applications keep with it."`
 	LastAccessAccuracySeconds     int64               `json:"lastAccessAccuracySeconds" doc:"How much of the last access a crash of the server may lose."`
 }
 
@@ -91,7 +91,7 @@ func (s *sessions) view(c *dispatch.Call, v *session.View, who *session.Caller) 
 		MaxSessionTimeoutSeconds: v.MaxSeconds, RememberMe: v.RememberMe,
 		MaxIdleExpirationTimestamp: at(v.IdleAt), MaxSessionExpirationTimestamp: at(v.MaxAt), AbandonTimestamp: at(v.AbandonAt()),
 		EndedTimestamp: at(v.End.At), EndReason: v.End.Reason, EndedBy: v.End.By,
-		Revision: v.Revision, Properties: v.Properties, LastAccessAccuracySeconds: s.Sessions.Accuracy(v.IdleSeconds),
+		Revision: v.Revision, Properties: shownProperties(c, v), LastAccessAccuracySeconds: s.Sessions.Accuracy(v.IdleSeconds),
 	}
 	if v.Address.IsValid() {
 		view.ClientIPAddress = v.Address.String()

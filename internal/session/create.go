@@ -23,7 +23,7 @@ type NewSession struct {
 	Issuer      *Caller    // for a trusted realm: who vouches for the user, by his session, or without a handle the server itself
 
 	Instead *Caller       // re-authentication: the account's session that this one replaces; nil: none
-	Inherit func(*Record) // sets here what is taken over from it; may be called more than once
+	Inherit func(*Record) error // sets here what is taken over from it; may be called more than once
 
 	Permanent   bool
 	RememberMe  bool
@@ -315,7 +315,9 @@ func (k *Keeper) replace(ctx context.Context, c *creation, successor api.ID, tx 
 	if err != nil {
 		return err
 	}
-	c.Inherit(old)
+	if err := c.Inherit(old); err != nil {
+		return err
+	}
 	end := End{Status: Replaced, At: k.now(), Reason: ReasonReauthenticated, By: HandleText(successor), LastUse: max(old.LastAccess, k.table.lastUse(h))}
 	tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
 	tx.Put = append(tx.Put, store.Put{Key: endKey(h), Value: end.encode()})
