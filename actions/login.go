@@ -27,6 +27,7 @@ func (s *sessions) login() []dispatch.Action {
 			Errors: []api.Code{
 				api.LoginFailed, api.LoginThrottled, api.PasswordExpired, api.PasswordPolicy, api.RealmUnavailable, api.AddressNotAllowed, api.PermissionDenied, api.KindNotAllowed,
 				api.SessionLimitReached, api.SessionLimitPerIPAddress, api.SessionLimitPerUsername, api.PermanentSessionsDisabled,
+				api.PropertyNotAllowed, api.Conflict,
 			},
 		}, s.create),
 		dispatch.Protected(dispatch.Spec{
@@ -113,6 +114,8 @@ type createParams struct {
 	NewPassword    api.Secret `json:"newPassword,omitzero" max:"1024" doc:"Replaces the password in the same step, which ends the account's other temporary sessions; wanted where a password is good once, or too old."`
 	Reauthenticate bool       `json:"reauthenticate,omitzero" doc:"With the caller's authToken: the new session takes over the settings and properties of the caller's, which ends as replaced. It takes no place beside it."`
 
+	IdempotencyKey string `json:"idempotencyKey,omitzero" min:"1" max:"128" null:"no" doc:"A random name of this log-in, for when its answer is lost: sent again within 10 minutes, with the password, it answers with the session that it made, under a new authToken, and makes none beside it."`
+
 	PermanentSession         bool   `json:"permanentSession,omitzero" doc:"Makes an API key: a session that does not idle out."`
 	RememberMe               bool   `json:"rememberMe,omitzero" doc:"Asks for the longer idle time of the profile."`
 	MaxSessionTimeoutSeconds *int64 `json:"maxSessionTimeoutSeconds" min:"0" max:"315360000" doc:"Seconds after which the session expires whatever happens; 0 is never. Nobody can move it later."`
@@ -132,10 +135,20 @@ func (p *createParams) Validate() error {
 	if p.Reauthenticate && p.PermanentSession {
 		return bad("permanentSession", "must not stand beside reauthenticate: an API key is no log-in")
 	}
+	if p.IdempotencyKey != "" && (p.Reauthenticate || !p.NewPassword.IsZero()) {
+		return bad("idempotencyKey", "must not stand beside reauthenticate or newPassword: what they replace is gone when they are repeated")
+	}
 	return nil
 }
 
-func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createParams) (sessionView, error) {
+// createResult is a new session, or one whose log-in was repeated.
+type createResult struct {
+	sessionView
+
+	Repeated bool `json:"repeated,omitzero" doc:"The idempotencyKey was used before: this is the session that was made then, and its old authToken stopped working."`
+}
+
+func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createParams) (createResult, error) {
 	name, member := p.Realm, "realm"
 	if name == "" {
 		name, member = p.RealmName, "realmName"
@@ -148,22 +161,22 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 		err = bad("newPassword", "must be absent: the realm checks no passwords")
 	}
 	if err != nil {
-		return sessionView{}, err
+		return createResult{}, err
 	}
 	n, err := s.newSession(c, who, &p, realm)
 	if err != nil {
-		return sessionView{}, err
+		return createResult{}, err
 	}
 	p.warn(c)
 	v, token, err := s.Sessions.Create(ctx, n)
 	if err != nil {
-		return sessionView{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
+		return createResult{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
 	}
 	if !p.NewPassword.IsZero() && s.PasswordChanged != nil {
 		s.PasswordChanged(v.Realm, v.Username)
 	}
 	c.Made(v.Handle)
-	view := s.view(c, &v, nil)
+	view := createResult{sessionView: s.view(c, &v, nil), Repeated: v.Repeated}
 	view.AuthToken = token.Reveal()
 	if who == nil || who.AccountID == v.AccountID {
 		c.Issue(token)
@@ -176,7 +189,7 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createParams, realm *config.Realm) (*session.NewSession, error) {
 	d := &c.Config.Defaults
 	n := &session.NewSession{
-		Config: c.Config, Realm: realm, Username: p.Username, Password: p.Password, NewPassword: p.NewPassword,
+		Config: c.Config, Realm: realm, Username: p.Username, Password: p.Password, NewPassword: p.NewPassword, IdempotencyKey: p.IdempotencyKey,
 		Permanent: p.PermanentSession, RememberMe: p.RememberMe && !p.PermanentSession,
 		Settings: d.Settings, Abandon: d.AbandonAfterSeconds, Cursor: d.IdleCursorTimeoutSeconds,
 	}

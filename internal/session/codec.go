@@ -45,6 +45,8 @@ const (
 	fPropertyValue
 	fEnd
 	fFrozen
+	_ // 28 is for the addresses that it was used from
+	fRepeat
 )
 
 const (
@@ -100,6 +102,9 @@ func (r *Record) encode() []byte {
 	}
 	if r.Frozen != nil {
 		e.nested(fFrozen, r.Frozen.encode())
+	}
+	if r.Repeat != (hash{}) {
+		e.bytes(fRepeat, r.Repeat[:])
 	}
 	return e
 }
@@ -187,6 +192,11 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 			r.End, err = decodeEnd(b)
 		case fFrozen:
 			r.Frozen, err = decodeFrozen(b)
+		case fRepeat:
+			if len(b) != len(r.Repeat) {
+				err = ErrRecord
+			}
+			copy(r.Repeat[:], b)
 		default:
 			err = unknown(f)
 		}

@@ -44,7 +44,8 @@ type Table struct {
 	accuracy   atomic.Int64 // seconds between two writes of one last access
 
 	touched touchQueue
-	stolen  touchQueue   // sessions of which stolen tokens were shown
+	stolen  touchQueue // sessions of which stolen tokens were shown
+	repeats repetitions
 	blocks  atomic.Int64 // of last uses that the store holds
 
 	mu        sync.Mutex
@@ -198,6 +199,7 @@ func NewTable(roles *account.Roles) *Table {
 	t.roleSets.init()
 	t.frozenSets.init()
 	t.roleSetOf(nil) // number 0, for ever: nobody holds anything unless it is said
+	t.repeats.init()
 	t.limits.reserved = map[api.ID]place{}
 	t.realms.Store(&[]*realm{})
 	t.accuracy.Store(60)
