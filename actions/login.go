@@ -288,16 +288,24 @@ func (s *sessions) origin(c *dispatch.Call, who *session.Caller, p *createParams
 		}
 	}
 	if p.ClientIPAddress != "" {
-		address, err := netip.ParseAddr(p.ClientIPAddress)
-		if err != nil {
-			return bad("clientIpAddress", "must be an IPv4 or IPv6 address")
+		var err error
+		if n.Address, err = clientAddress(p.ClientIPAddress); err != nil {
+			return err
 		}
-		n.Address = address.Unmap().WithZone("")
 	}
 	if p.UserAgent != "" {
 		n.UserAgent = p.UserAgent
 	}
 	return nil
+}
+
+// clientAddress reads the address of a person behind a request.
+func clientAddress(text string) (netip.Addr, error) {
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}, bad("clientIpAddress", "must be an IPv4 or IPv6 address")
+	}
+	return address.Unmap().WithZone(""), nil
 }
 
 // idleOf returns the idle time of a session that asks for none.

@@ -3,6 +3,7 @@ package actions
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -26,18 +27,27 @@ func (s *sessions) validation() []dispatch.Action {
 }
 
 type validateParams struct {
-	TokenID  *api.Secret  `json:"tokenId" max:"255" null:"no" doc:"The token to decide about; the caller's own unless named. An empty one is NOT_FOUND."`
-	TokenIDs []api.Secret `json:"tokenIds,omitzero" min:"1" max:"1000" null:"no" doc:"Tokens to decide about, answered in results in their order."`
-	Refresh  *bool        `json:"refresh" doc:"false leaves the idle time as it is; true unless named."`
-
-	IncludeProperties bool `json:"includeProperties,omitzero" doc:"Answers the session's properties too, which takes longer; with at most 100 tokenIds."`
+	TokenID           *api.Secret  `json:"tokenId" max:"255" null:"no" doc:"The token to decide about; the caller's own unless named. An empty one is NOT_FOUND."`
+	TokenIDs          []api.Secret `json:"tokenIds,omitzero" min:"1" max:"1000" null:"no" doc:"Tokens to decide about, answered in results in their order."`
+	Refresh           *bool        `json:"refresh" doc:"false leaves the idle time as it is; true unless named."`
+	ClientIPAddress   string       `json:"clientIpAddress,omitzero" min:"2" max:"64" null:"no" doc:"The address that tokenId was shown from, which the session's clientIpAddresses keep; for holders of sessiond.sessions.validate."`
+	IncludeProperties bool         `json:"includeProperties,omitzero" doc:"Answers the session's properties too, which takes longer; with at most 100 tokenIds."`
 }
 
 func (s *sessions) validate(ctx context.Context, c *dispatch.Call, who *session.Caller, p validateParams) (validateResult, error) {
 	if p.IncludeProperties && len(p.TokenIDs) > 100 {
 		return validateResult{}, bad("includeProperties", "goes with at most 100 tokenIds")
 	}
+	if p.ClientIPAddress != "" && (p.TokenID == nil || !c.Reach.All) {
+		return validateResult{}, bad("clientIpAddress", "goes with tokenId, and the permission %s", account.PermissionName(account.SessionsValidate))
+	}
 	r, err := s.decideAll(c, who, &p)
+	if err == nil && r.Valid && p.ClientIPAddress != "" {
+		var from netip.Addr
+		if from, err = clientAddress(p.ClientIPAddress); err == nil {
+			s.Sessions.UsedFrom(r.live.Handle, from)
+		}
+	}
 	if err != nil || !p.IncludeProperties {
 		return r, err
 	}

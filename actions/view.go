@@ -44,6 +44,7 @@ type sessionView struct {
 	AuthMethods                   []string            `json:"authMethods" doc:"How the account proved itself: password, issued."`
 	AuthenticationTimestamp       time.Time           `json:"authenticationTimestamp" doc:"When it did."`
 	ClientIPAddress               string              `json:"clientIpAddress,omitzero" doc:"The address that the session was created from."`
+	ClientIPAddresses             []sighting          `json:"clientIpAddresses,omitzero" doc:"The last five addresses that it was used from, the oldest first; absent: clientIpAddress alone. A new one shows after some seconds."`
 	UserAgent                     string              `json:"userAgent,omitzero" doc:"The user agent that it was created with."`
 	Device                        *device             `json:"device,omitzero" doc:"What the user agent says it is."`
 	Status                        string              `json:"status" doc:"pending, active, ended, removed, revoked, expired, abandoned or replaced."`
@@ -59,6 +60,12 @@ type sessionView struct {
 	Revision                      uint64              `json:"revision" doc:"Counts its alterations, from 1."`
 	Properties                    map[string]any      `json:"properties" doc:"What applications keep with it."`
 	LastAccessAccuracySeconds     int64               `json:"lastAccessAccuracySeconds" doc:"How much of the last access a crash of the server may lose."`
+}
+
+// sighting is the first use of a session from an address.
+type sighting struct {
+	ClientIPAddress    string    `json:"clientIpAddress" doc:"The address."`
+	FirstSeenTimestamp time.Time `json:"firstSeenTimestamp" doc:"When it was first used from there."`
 }
 
 // device is what a user agent says it is.
@@ -95,6 +102,9 @@ func (s *sessions) view(c *dispatch.Call, v *session.View, who *session.Caller) 
 	}
 	if v.Address.IsValid() {
 		view.ClientIPAddress = v.Address.String()
+	}
+	for _, seen := range v.Sightings {
+		view.ClientIPAddresses = append(view.ClientIPAddresses, sighting{seen.Address.String(), at(seen.At)})
 	}
 	if v.UserAgent != "" {
 		d := session.ParseUserAgent(v.UserAgent)

@@ -101,7 +101,7 @@ const internalNames = `
 	defaultVariantFormat defaultResponseOptions idleConnectionTimeoutSeconds idleCursorTimeoutSeconds
 	transformBufferInitialBytes permanentSession sessionStartTimestamp sessionLastAccessedTimestamp defaultRetentionPolicy
 	defaultRetentionUnit defaultRetentionPeriod hostname hostUuid hostIpAddresses hostServerNamePort sessionHandle
-	maskedToken accountId realm roles realmRoles rolesMode authMethods authenticationTimestamp clientIpAddress userAgent
+	maskedToken accountId realm roles realmRoles rolesMode authMethods authenticationTimestamp clientIpAddress clientIpAddresses userAgent
 	device status current maxSessionTimeoutSeconds rememberMe maxIdleExpirationTimestamp maxSessionExpirationTimestamp
 	abandonTimestamp endedTimestamp endReason endedBy revision properties lastAccessAccuracySeconds
 `

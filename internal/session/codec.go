@@ -45,7 +45,7 @@ const (
 	fPropertyValue
 	fEnd
 	fFrozen
-	_ // 28 is for the addresses that it was used from
+	fSighting
 	fRepeat
 )
 
@@ -102,6 +102,9 @@ func (r *Record) encode() []byte {
 	}
 	if r.Frozen != nil {
 		e.nested(fFrozen, r.Frozen.encode())
+	}
+	for i := range r.Sightings {
+		e.nested(fSighting, r.Sightings[i].encode())
 	}
 	if r.Repeat != (hash{}) {
 		e.bytes(fRepeat, r.Repeat[:])
@@ -192,6 +195,10 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 			r.End, err = decodeEnd(b)
 		case fFrozen:
 			r.Frozen, err = decodeFrozen(b)
+		case fSighting:
+			var s Sighting
+			s, err = decodeSighting(b)
+			r.Sightings = append(r.Sightings, s)
 		case fRepeat:
 			if len(b) != len(r.Repeat) {
 				err = ErrRecord

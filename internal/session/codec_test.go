@@ -49,6 +49,7 @@ func fullRecord() *session.Record {
 		End:        session.End{Status: session.Revoked, At: 1_772_439_400, Reason: "revoked", By: "sh_032anbLSr77FOCalmOmFEv", LastUse: 1_772_439_350},
 		Frozen:     &session.Frozen{Roles: []string{"clerk", "operator"}, RealmRoles: []string{"shopper"}, Permissions: account.SessionsRead | account.StoreImport},
 		Repeat:     repeat,
+		Sightings:  []session.Sighting{{Address: netip.MustParseAddr("192.0.2.1"), At: 1_772_439_300}, {Address: netip.MustParseAddr("2001:db8::2"), At: 1_772_439_303}},
 	}
 }
 
@@ -64,6 +65,7 @@ const goldenRecord = "" +
 	"0000000009c20100ca01076e6f206e616d65c201057468656d65ca01046461726bd20132080510d09daa9a0d1a077265766f6b6564221973685f30" +
 	"3332616e624c53723737464f43616c6d4f6d46457628ec9caa9a0d" +
 	"da011e0a05636c65726b0a086f70657261746f72120773686f7070657218818002" +
+	"e2010c0a04c000020110889caa9a0de201180a1020010db8000000000000000000000002108e9caa9a0d" +
 	"ea01200102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
 
 func TestStoredForm(t *testing.T) {
@@ -287,6 +289,7 @@ func drawRecord(t *rapid.T) *session.Record {
 		Revision: rapid.Uint64Min(1).Draw(t, "revision"), Client: id("client"),
 		Properties: rapid.MapOfN(rapid.StringN(0, 8, 30), rapid.StringN(0, 8, 30), 1, 4).Draw(t, "properties"),
 		Repeat:     repeat,
+		Sightings:  []session.Sighting{{Address: address, At: positive("seen")}},
 		End: session.End{
 			Status: session.Status(rapid.ByteRange(byte(session.Ended), byte(session.Replaced)).Draw(t, "status")),
 			At:     positive("at"), Reason: text("reason"), By: text("by"),

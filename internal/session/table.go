@@ -1,6 +1,7 @@
 package session
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -46,7 +47,9 @@ type Table struct {
 	touched touchQueue
 	stolen  touchQueue // sessions of which stolen tokens were shown
 	repeats repetitions
-	blocks  atomic.Int64 // of last uses that the store holds
+
+	sightings sightings
+	blocks    atomic.Int64 // of last uses that the store holds
 
 	mu        sync.Mutex
 	byAccount map[api.ID]uint32
@@ -200,6 +203,7 @@ func NewTable(roles *account.Roles) *Table {
 	t.frozenSets.init()
 	t.roleSetOf(nil) // number 0, for ever: nobody holds anything unless it is said
 	t.repeats.init()
+	t.sightings.seed = maphash.MakeSeed()
 	t.limits.reserved = map[api.ID]place{}
 	t.realms.Store(&[]*realm{})
 	t.accuracy.Store(60)
