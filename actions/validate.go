@@ -34,6 +34,8 @@ type validateParams struct {
 	IncludeProperties bool         `json:"includeProperties,omitzero" doc:"Answers the session's properties too, which takes longer; with at most 100 tokenIds."`
 }
 
+func (p *validateParams) touches() bool { return p.Refresh == nil || *p.Refresh }
+
 func (s *sessions) validate(ctx context.Context, c *dispatch.Call, who *session.Caller, p validateParams) (validateResult, error) {
 	if p.IncludeProperties && len(p.TokenIDs) > 100 {
 		return validateResult{}, bad("includeProperties", "goes with at most 100 tokenIds")
@@ -41,12 +43,16 @@ func (s *sessions) validate(ctx context.Context, c *dispatch.Call, who *session.
 	if p.ClientIPAddress != "" && (p.TokenID == nil || !c.Reach.All) {
 		return validateResult{}, bad("clientIpAddress", "goes with tokenId, and the permission %s", account.PermissionName(account.SessionsValidate))
 	}
-	r, err := s.decideAll(c, who, &p)
-	if err == nil && r.Valid && p.ClientIPAddress != "" {
-		var from netip.Addr
-		if from, err = clientAddress(p.ClientIPAddress); err == nil {
-			s.Sessions.UsedFrom(r.live.Handle, from)
+	var from netip.Addr
+	if p.ClientIPAddress != "" {
+		var err error
+		if from, err = clientAddress(p.ClientIPAddress); err != nil {
+			return validateResult{}, err
 		}
+	}
+	r, err := s.decideAll(c, who, &p)
+	if err == nil && r.Valid && p.touches() {
+		s.Sessions.UsedFrom(r.live.Handle, from)
 	}
 	if err != nil || !p.IncludeProperties {
 		return r, err
@@ -80,7 +86,7 @@ func (s *sessions) addProperties(ctx context.Context, c *dispatch.Call, d *decis
 }
 
 func (s *sessions) decideAll(c *dispatch.Call, who *session.Caller, p *validateParams) (validateResult, error) {
-	touch := p.Refresh == nil || *p.Refresh
+	touch := p.touches()
 	switch {
 	case p.TokenIDs != nil && p.TokenID != nil:
 		return validateResult{}, bad("tokenIds", "and tokenId must not stand together: send one of them")
