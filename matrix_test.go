@@ -58,6 +58,31 @@ var matrix = []struct {
 		"0     0     0     0     0     0     0     0     0     0",
 	},
 	{
+		"createSession", `{"username":"NAME","password":"${password}","idempotencyKey":"k","properties":{"theme":"dark"}}`,
+		"0     0     0     0     0     0     0     0     0     0",
+		"0     0     0     0     0     0     0     0     0     0",
+	},
+	{
+		"getSessionProperties", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     0     0     0",
+	},
+	{
+		"getSessionProperties", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     0     0     0",
+	},
+	{
+		"updateSessionProperties", `{"sessionHandle":"HANDLE","properties":{"theme":"dark"}}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"updateSessionProperties", `{"tokenId":"TOKEN","properties":{"theme":"dark"}}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
 		"alterSession", `{"sessionHandle":"HANDLE","description":"x"}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
@@ -124,6 +149,11 @@ var matrix = []struct {
 	},
 	{
 		"validate", `{"tokenIds":["TOKEN","x"],"refresh":false}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21201 21201 0     21201 21201 21201 0     0",
+	},
+	{
+		"validate", `{"tokenId":"TOKEN","includeProperties":true}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21201 21201 0     21201 21201 21201 0     0",
 	},
@@ -346,13 +376,13 @@ func TestMatrix(t *testing.T) {
 
 // readOnly are the actions that change nothing but times of use.
 var readOnly = []string{
-	"pingSession", "describeSessions", "listSessions", "getSessionInfo", "validate", "listAccounts", "listEvents", "listActions", "listRealms", "listServices",
+	"pingSession", "getSessionProperties", "describeSessions", "listSessions", "getSessionInfo", "validate", "listAccounts", "listEvents", "listActions", "listRealms", "listServices",
 	"describeAccounts", "listRoles", "describeRoles",
 }
 
 func matrixStage(t *testing.T, hasher *account.Hasher) *stage {
 	s, err := newStage(t.Context(), props{
-		store: mem.New(), hasher: hasher, config: `{"realms":[{"name":"customers","type":"trusted"}]}`,
+		store: mem.New(), hasher: hasher, config: `{"realms":[{"name":"customers","type":"trusted"}],"sessionProperties":[{"name":"theme"}]}`,
 		logins: []string{"dead=alice", "alice", "robot=alice:key", "gateway", "issuer", "operator", "auditor", "admin", "keeper=admin:key", "bob"},
 	})
 	if err != nil {

@@ -31,6 +31,7 @@ type Config struct {
 
 	Profile         string         // faircom, fusion, am, clerk, web
 	RolesMode       string         // LiveRoles or FrozenRoles
+	Properties      []Property     // services.json: sessionProperties; that sessions of every realm may have
 	AllowedHosts    []string       // names that Host may carry, lower case, perhaps with a port; empty: see Listener
 	AllowedOrigins  []string       // origins whose cross-site requests are taken, as browsers send them
 	TrustedProxies  []netip.Prefix // whose forwarding header is believed
@@ -144,6 +145,8 @@ type Realm struct {
 	AllowServerRoles   bool     // trusted: its accounts may hold sessiond. permissions
 	IdleTimeoutSeconds int64    // services.json: idleConnectionTimeoutSeconds; 0 as in the defaults
 	MaxLifetimeSeconds int64    // services.json: maxSessionTimeoutSeconds; 0 as in the defaults
+
+	Properties []Property // services.json: sessionProperties; beside those of Config
 }
 
 // Realm returns the realm of a name, native for an empty one.

@@ -149,8 +149,10 @@ const everything = `{
   "profile": "web",
   "realms": [
     {"name": "native", "type": "native", "roles": ["auditor"], "idleConnectionTimeoutSeconds": 14},
-    {"name": "shop/eu", "type": "trusted", "allowServerRoles": true, "maxSessionTimeoutSeconds": 15}
+    {"name": "shop/eu", "type": "trusted", "allowServerRoles": true, "maxSessionTimeoutSeconds": 15,
+     "sessionProperties": [{"name": "cart", "type": "integer"}]}
   ],
+  "sessionProperties": [{"name": "am.protected:theme", "max": 24}, {"name": "trial", "type": "boolean"}],
   "rolesMode": "frozen", "recentLoginSeconds": 23, "passwordContextWords": ["acme"],
   "trustedProxies": ["10.0.0.0/8", "fd00::1"],
   "forwardedHeader": "Forwarded",

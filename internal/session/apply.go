@@ -153,6 +153,9 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 	if isNew {
 		t.live++
 		t.link(n, e, r)
+		if r.Repeat != (hash{}) {
+			t.repeats.note(repetition{r.AccountID, r.Repeat}, r.Handle, r.Created, t.now())
+		}
 	} else {
 		t.settings.give(old)
 		if e.state&isCounted != 0 {

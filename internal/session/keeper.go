@@ -194,6 +194,7 @@ type View struct {
 	MaxAt      int64 // the lifetime's wall; 0 none
 	Roles      []string
 	RealmRoles []string
+	Repeated   bool // from Create: it was there already, and has a new token
 }
 
 // Status returns where the session stands.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -44,8 +45,11 @@ type Table struct {
 	accuracy   atomic.Int64 // seconds between two writes of one last access
 
 	touched touchQueue
-	stolen  touchQueue   // sessions of which stolen tokens were shown
-	blocks  atomic.Int64 // of last uses that the store holds
+	stolen  touchQueue // sessions of which stolen tokens were shown
+	repeats repetitions
+
+	sightings sightings
+	blocks    atomic.Int64 // of last uses that the store holds
 
 	mu        sync.Mutex
 	byAccount map[api.ID]uint32
@@ -198,6 +202,8 @@ func NewTable(roles *account.Roles) *Table {
 	t.roleSets.init()
 	t.frozenSets.init()
 	t.roleSetOf(nil) // number 0, for ever: nobody holds anything unless it is said
+	t.repeats.init()
+	t.sightings.seed = maphash.MakeSeed()
 	t.limits.reserved = map[api.ID]place{}
 	t.realms.Store(&[]*realm{})
 	t.accuracy.Store(60)
