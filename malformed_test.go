@@ -334,7 +334,7 @@ func (g *grammar) envelope(b []byte) []byte {
 		action = g.actions[0]
 	}
 	g.token = pick(g, g.tokens...)
-	if action.Name == "deleteSession" || action.Name == "revokeSessions" {
+	if action.Name == "deleteSession" || action.Name == "revokeSessions" || action.Name == "logoutByHandle" {
 		g.token = g.token[:63] + "-" // or the others would be without
 	}
 	b = append(b, '{')
