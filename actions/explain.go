@@ -34,7 +34,7 @@ type explainResult struct {
 	Rules          []endRule `json:"rules" doc:"All rules that will end it, the earliest first; empty where none will, or where it has ended."`
 	EndedTimestamp time.Time `json:"endedTimestamp,omitzero" doc:"When it ended."`
 	EndReason      string    `json:"endReason,omitzero" doc:"What ended it, as describeSessions has it."`
-	EndedBy        string    `json:"endedBy,omitzero" doc:"The handle of the session that ended it; absent: the server, or its own token."`
+	EndedBy        string    `json:"endedBy,omitzero" doc:"The handle of the session that ended it; absent: the server."`
 	Explanation    string    `json:"explanation" doc:"The same in words, for people."`
 }
 

@@ -48,8 +48,8 @@ func (s *sessions) infoAndReset(ctx context.Context, c *dispatch.Call, who *sess
 type refreshResult struct {
 	SessionHandle                 string    `json:"sessionHandle" doc:"The session's public name."`
 	IdleSeconds                   int64     `json:"idleSeconds" doc:"How long it had not been used."`
-	IdleSecondsLeft               *int64    `json:"idleSecondsLeft" doc:"How long it may be idle from now on; absent: for ever."`
-	LifetimeSecondsLeft           *int64    `json:"lifetimeSecondsLeft" doc:"How long it lives at the most; absent: there is no such bound."`
+	IdleSecondsLeft               *int64    `json:"idleSecondsLeft,omitzero" doc:"How long it may be idle from now on; absent: for ever."`
+	LifetimeSecondsLeft           *int64    `json:"lifetimeSecondsLeft,omitzero" doc:"How long it lives at the most; absent: there is no such bound."`
 	SessionLastAccessedTimestamp  time.Time `json:"sessionLastAccessedTimestamp" doc:"When it was used last: now."`
 	MaxIdleExpirationTimestamp    time.Time `json:"maxIdleExpirationTimestamp,omitzero" doc:"When it idles out if it is not used; absent: never."`
 	MaxSessionExpirationTimestamp time.Time `json:"maxSessionExpirationTimestamp,omitzero" doc:"When it expires whatever happens; absent: never."`

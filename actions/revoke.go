@@ -130,8 +130,8 @@ type revokeResult struct {
 	PermanentLeft int64           `json:"permanentLeft" doc:"How many API keys were spared."`
 	DryRun        bool            `json:"dryRun,omitzero" doc:"Nothing was ended."`
 	Sample        []string        `json:"sample,omitzero" doc:"For a dry run: handles of some of the sessions."`
-	Left          *int64          `json:"left" doc:"For a filter: how many of the sessions that it found were not ended, or would not be."`
-	More          *bool           `json:"more" doc:"For a filter: repeat the request, there are sessions left."`
+	Left          *int64          `json:"left,omitzero" doc:"For a filter: how many of the sessions that it found were not ended, or would not be."`
+	More          *bool           `json:"more,omitzero" doc:"For a filter: repeat the request, there are sessions left."`
 }
 
 // sampleSize is how many handles a dry run shows.
