@@ -199,7 +199,7 @@ func eachMember(prefix string, v reflect.Value, do func(member string, value ref
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		value := v.Field(i)
-		if d, ok := value.Interface().(*device); ok {
+		if d, ok := reflect.TypeAssert[*device](value); ok {
 			if d == nil {
 				d = &device{}
 			}
@@ -226,16 +226,16 @@ func valueOf(t *testing.T, f filter.Field, value reflect.Value) filter.Value {
 		return filter.OfText(text)
 	case filter.Number:
 		if value.CanUint() {
-			return filter.OfNumber(int64(value.Uint())) //nolint:gosec // small
+			return filter.OfNumber(int64(value.Uint()))
 		}
 		return filter.OfNumber(value.Int())
 	case filter.Bool:
 		return filter.OfBool(value.Bool())
 	case filter.Time:
-		moment, _ := value.Interface().(time.Time)
+		moment, _ := reflect.TypeAssert[time.Time](value)
 		return filter.OfTime(moment)
 	case filter.Set:
-		set, _ := value.Interface().([]string)
+		set, _ := reflect.TypeAssert[[]string](value)
 		return filter.OfSet(set)
 	case filter.Address:
 		address, err := netip.ParseAddr(value.String())
