@@ -30,8 +30,8 @@ var persons = []string{
 func TestSpellingsOfNames(t *testing.T) {
 	const (
 		each  = 1000 / lessUnderRace // spellings of a name
-		free  = 5    // failures of an account before it has to wait
-		limit = 3    // sessions of an account
+		free  = 5                    // failures of an account before it has to wait
+		limit = 3                    // sessions of an account
 	)
 	s, err := newStage(t.Context(), props{
 		store: mem.New(), hasher: cheapHasher(t), logins: []string{"admin"},

@@ -33,6 +33,9 @@ var beyond = []struct {
 	{"describeSessions", `"authTokens"`, func(g gridCell) string { return g.shown("-") }},
 	{"getSessionProperties", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
 	{"getSessionInfo", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
+	{"getSessionInfoAndResetIdleTime", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
+	{"refresh", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
+	{"explainSession", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
 	{"deleteSession", `"tokenId"`, func(gridCell) string { return "" }},
 	// Nobody gains by managing accounts and roles, and no key sets a password.
 	{"createAccount", `"roles"`, func(gridCell) string { return "21201" }},

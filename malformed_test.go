@@ -334,7 +334,7 @@ func (g *grammar) envelope(b []byte) []byte {
 		action = g.actions[0]
 	}
 	g.token = pick(g, g.tokens...)
-	if slices.Contains([]string{"deleteSession", "revokeSessions", "revokeAllSessions", "logoutByUser"}, action.Name) {
+	if slices.Contains([]string{"deleteSession", "revokeSessions", "revokeAllSessions", "logoutByUser", "logoutByHandle", "manageService"}, action.Name) {
 		g.token = g.token[:63] + "-" // or the others would be without
 	}
 	b = append(b, '{')

@@ -143,6 +143,51 @@ var matrix = []struct {
 		"12031 12031 21401 21401 0     21401 0     0     0     0",
 	},
 	{
+		"describeSessions", `{"filter":"username eq 'NAME' and status eq 'active'"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"listSessions", `{"filter":"sessionHandle eq 'HANDLE'"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"listSessions", `{"filter":"username sw 'NAME' and (endReason pr or current pr)","sort":"-username","countOnly":true}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"getSessionInfoAndResetIdleTime", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"getSessionInfoAndResetIdleTime", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     21401 0     0",
+	},
+	{
+		"refresh", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"refresh", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     21401 0     0",
+	},
+	{
+		"explainSession", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     0     0     0",
+	},
+	{
+		"explainSession", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     0     0     0",
+	},
+	{
 		"validate", `{"tokenId":"TOKEN"}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21201 21201 0     21201 21201 21201 0     0",
@@ -181,6 +226,16 @@ var matrix = []struct {
 		"revokeSessions", `{"accounts":[{"username":"NAME"}],"includePermanent":true}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"revokeSessions", `{"filter":"username eq 'NAME'","includePermanent":true}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     -     0     0",
+	},
+	{
+		"logoutByHandle", `{"sessionHandles":["HANDLE"]}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     -     0     0",
 	},
 	{
 		"revokeAllSessions", `{"level":"account","username":"NAME"}`,
@@ -376,7 +431,7 @@ func TestMatrix(t *testing.T) {
 
 // readOnly are the actions that change nothing but times of use.
 var readOnly = []string{
-	"pingSession", "getSessionProperties", "describeSessions", "listSessions", "getSessionInfo", "validate", "listAccounts", "listEvents", "listActions", "listRealms", "listServices",
+	"pingSession", "getSessionProperties", "describeSessions", "listSessions", "getSessionInfo", "getSessionInfoAndResetIdleTime", "refresh", "explainSession", "validate", "listAccounts", "listEvents", "listActions", "listRealms", "listServices",
 	"describeAccounts", "listRoles", "describeRoles",
 }
 

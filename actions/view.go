@@ -73,16 +73,12 @@ type device struct {
 // new one.
 func (s *sessions) view(c *dispatch.Call, v *session.View, who *session.Caller) sessionView {
 	d := &c.Config.Defaults
-	idle := v.IdleSeconds
-	if v.Permanent {
-		idle = -1
-	}
 	view := sessionView{
 		Username: v.Username, Description: v.Description,
 		DefaultAPI: v.Settings.DefaultAPI, DefaultDebug: v.Settings.DefaultDebug, DefaultDatabaseName: v.Settings.DefaultDatabaseName,
 		DefaultOwnerName: v.Settings.DefaultOwnerName, DefaultBinaryFormat: v.Settings.DefaultBinaryFormat,
 		DefaultVariantFormat: v.Settings.DefaultVariantFormat, DefaultResponseOptions: v.Settings.DefaultResponseOptions,
-		IdleConnectionTimeoutSeconds: idle, IdleCursorTimeoutSeconds: v.CursorSeconds, TransformBufferInitialBytes: v.Settings.TransformBufferBytes,
+		IdleConnectionTimeoutSeconds: idleShown(v), IdleCursorTimeoutSeconds: v.CursorSeconds, TransformBufferInitialBytes: v.Settings.TransformBufferBytes,
 		PermanentSession: v.Permanent, SessionStartTimestamp: at(v.Created), SessionLastAccessedTimestamp: at(v.LastAccess),
 		DefaultRetentionPolicy: d.RetentionPolicy, DefaultRetentionUnit: d.RetentionUnit, DefaultRetentionPeriod: d.RetentionPeriod,
 		Hostname: s.Host.Name, HostUUID: s.Host.UUID, HostIPAddresses: s.Host.Addresses, HostServerNamePort: s.Host.ServerNamePort,
@@ -108,6 +104,14 @@ func (s *sessions) view(c *dispatch.Call, v *session.View, who *session.Caller) 
 		view.Device = &device{Browser: d.Browser, OS: d.OS, Kind: d.Kind}
 	}
 	return view
+}
+
+// idleShown returns a session's idle time as the wire has it.
+func idleShown(v *session.View) int64 {
+	if v.Permanent {
+		return -1
+	}
+	return v.IdleSeconds
 }
 
 // at returns a moment; 0 is none.

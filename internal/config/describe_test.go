@@ -141,7 +141,7 @@ const everything = `{
       "omit": ["errorMessage"], "includeFields": ["a", "b"], "excludeFields": ["b"]},
     "idleConnectionTimeoutSeconds": 10, "maxSessionTimeoutSeconds": 20, "rememberMeIdleTimeoutSeconds": 30, "abandonAfterSeconds": 40,
     "largestIdleConnectionTimeoutSeconds": 50, "largestMaxSessionTimeoutSeconds": 60,
-    "idleCursorTimeoutSeconds": 70, "latestAccessTimeUpdateFrequencySeconds": 8,
+    "idleCursorTimeoutSeconds": 70, "rotationGraceSeconds": 71, "latestAccessTimeUpdateFrequencySeconds": 8,
     "maxJsonApiSessions": 9, "maxJsonApiSessionsPerIpAddress": 10, "maxJsonApiSessionsPerUsername": 11, "maxJsonApiSessionsPerClient": 12,
     "enablePermanentJsonApiSessions": true,
     "defaultRetentionPolicy": "neverPurge", "defaultRetentionUnit": "day", "defaultRetentionPeriod": 13
