@@ -335,7 +335,7 @@ func (g *grammar) envelope(b []byte) []byte {
 	}
 	g.token = pick(g, g.tokens...)
 	if slices.Contains([]string{"deleteSession", "revokeSessions", "revokeAllSessions", "logoutByUser", "logoutByHandle", "manageService"}, action.Name) {
-		g.token = g.token[:63] + "-" // or the others would be without
+		g.token = g.token[:63] + "-" // or the others would be without it, or without a server
 	}
 	b = append(b, '{')
 	member := func(name, value string) {
