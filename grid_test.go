@@ -31,7 +31,11 @@ var beyond = []struct {
 	{"createSession", `"reauthenticate":true`, func(g gridCell) string { return g.byKey("21204", g.ofOthers("21006")) }},
 	// Who shows a token may read what it is about with sessions.validate, and end it without any permission.
 	{"describeSessions", `"authTokens"`, func(g gridCell) string { return g.shown("-") }},
+	{"getSessionProperties", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
 	{"getSessionInfo", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
+	{"getSessionInfoAndResetIdleTime", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
+	{"refresh", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
+	{"explainSession", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
 	{"deleteSession", `"tokenId"`, func(gridCell) string { return "" }},
 	// Nobody gains by managing accounts and roles, and no key sets a password.
 	{"createAccount", `"roles"`, func(gridCell) string { return "21201" }},
@@ -268,7 +272,7 @@ func (g *grid) row(t *testing.T, action, params string) {
 func gridStage(t *testing.T, hasher *account.Hasher) *stage {
 	s, err := newStage(t.Context(), props{
 		store: mem.New(), hasher: hasher, logins: []string{"admin"},
-		config: `{"realms":[{"name":"customers","type":"trusted"}],"jsonActionApiDefaults":{"maxJsonApiSessions":0,"idleConnectionTimeoutSeconds":0}}`,
+		config: `{"realms":[{"name":"customers","type":"trusted"}],"sessionProperties":[{"name":"theme"}],"jsonActionApiDefaults":{"maxJsonApiSessions":0,"idleConnectionTimeoutSeconds":0}}`,
 	})
 	if err != nil {
 		t.Fatal(err)

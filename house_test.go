@@ -22,7 +22,7 @@ import (
 // account → event → store.
 var mayImport = map[string][]string{
 	"main":             {"actions", "dispatch", "store", "store/bolt", "store/mem", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/httpd", "internal/logging", "internal/session"},
-	"actions":          {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/session", "store"},
+	"actions":          {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/filter", "internal/session", "store"},
 	"dispatch":         {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/session", "internal/wire", "store"},
 	"internal/account": {"internal/api", "internal/clock", "internal/event", "internal/network", "internal/wire", "store"},
 	"internal/api":     {},
@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"internal/clock":   {},
 	"internal/config":  {"internal/api", "internal/wire"},
 	"internal/event":   {"internal/api", "internal/wire", "store"},
+	"internal/filter":  {"internal/api"},
 	"internal/httpd":   {"internal/api", "internal/config", "internal/logging", "internal/network"},
 	"internal/logging": {"internal/api"},
 	"internal/network": {},

@@ -58,6 +58,31 @@ var matrix = []struct {
 		"0     0     0     0     0     0     0     0     0     0",
 	},
 	{
+		"createSession", `{"username":"NAME","password":"${password}","idempotencyKey":"k","properties":{"theme":"dark"}}`,
+		"0     0     0     0     0     0     0     0     0     0",
+		"0     0     0     0     0     0     0     0     0     0",
+	},
+	{
+		"getSessionProperties", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     0     0     0",
+	},
+	{
+		"getSessionProperties", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     0     0     0",
+	},
+	{
+		"updateSessionProperties", `{"sessionHandle":"HANDLE","properties":{"theme":"dark"}}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"updateSessionProperties", `{"tokenId":"TOKEN","properties":{"theme":"dark"}}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
 		"alterSession", `{"sessionHandle":"HANDLE","description":"x"}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
@@ -66,6 +91,16 @@ var matrix = []struct {
 		"alterSession", `{"tokenId":"TOKEN","description":"x"}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"rotateSession", `{}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 0     0     0     0     0     0     0     0",
+	},
+	{
+		"rotateSession", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 21401 21401 0     0",
 	},
 	{
 		"pingSession", `{}`,
@@ -108,12 +143,62 @@ var matrix = []struct {
 		"12031 12031 21401 21401 0     21401 0     0     0     0",
 	},
 	{
+		"describeSessions", `{"filter":"username eq 'NAME' and status eq 'active'"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"listSessions", `{"filter":"sessionHandle eq 'HANDLE'"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"listSessions", `{"filter":"username sw 'NAME' and (endReason pr or current pr)","sort":"-username","countOnly":true}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     0     0     0",
+	},
+	{
+		"getSessionInfoAndResetIdleTime", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"getSessionInfoAndResetIdleTime", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     21401 0     0",
+	},
+	{
+		"refresh", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"refresh", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     21401 0     0",
+	},
+	{
+		"explainSession", `{"sessionHandle":"HANDLE"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 21401 21401 0     0     0     0",
+	},
+	{
+		"explainSession", `{"tokenId":"TOKEN"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21401 21401 0     21401 0     0     0     0",
+	},
+	{
 		"validate", `{"tokenId":"TOKEN"}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21201 21201 0     21201 21201 21201 0     0",
 	},
 	{
 		"validate", `{"tokenIds":["TOKEN","x"],"refresh":false}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 21201 21201 0     21201 21201 21201 0     0",
+	},
+	{
+		"validate", `{"tokenId":"TOKEN","includeProperties":true}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21201 21201 0     21201 21201 21201 0     0",
 	},
@@ -141,6 +226,16 @@ var matrix = []struct {
 		"revokeSessions", `{"accounts":[{"username":"NAME"}],"includePermanent":true}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
+	},
+	{
+		"revokeSessions", `{"filter":"username eq 'NAME'","includePermanent":true}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     -     0     0",
+	},
+	{
+		"logoutByHandle", `{"sessionHandles":["HANDLE"]}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     -     0     0",
 	},
 	{
 		"revokeAllSessions", `{"level":"account","username":"NAME"}`,
@@ -336,13 +431,13 @@ func TestMatrix(t *testing.T) {
 
 // readOnly are the actions that change nothing but times of use.
 var readOnly = []string{
-	"pingSession", "describeSessions", "listSessions", "getSessionInfo", "validate", "listAccounts", "listEvents", "listActions", "listRealms", "listServices",
+	"pingSession", "getSessionProperties", "describeSessions", "listSessions", "getSessionInfo", "getSessionInfoAndResetIdleTime", "refresh", "explainSession", "validate", "listAccounts", "listEvents", "listActions", "listRealms", "listServices",
 	"describeAccounts", "listRoles", "describeRoles",
 }
 
 func matrixStage(t *testing.T, hasher *account.Hasher) *stage {
 	s, err := newStage(t.Context(), props{
-		store: mem.New(), hasher: hasher, config: `{"realms":[{"name":"customers","type":"trusted"}]}`,
+		store: mem.New(), hasher: hasher, config: `{"realms":[{"name":"customers","type":"trusted"}],"sessionProperties":[{"name":"theme"}]}`,
 		logins: []string{"dead=alice", "alice", "robot=alice:key", "gateway", "issuer", "operator", "auditor", "admin", "keeper=admin:key", "bob"},
 	})
 	if err != nil {

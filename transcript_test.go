@@ -58,7 +58,6 @@ type step struct {
 // unshown are the codes that no transcript shows, and why.
 var unshown = map[api.Code]string{
 	api.SessionLimitPerClient: "sessions have no clients yet",
-	api.PropertyNotAllowed:    "properties cannot be written yet",
 	api.UsesExhausted:         "keys have no count of uses yet",
 	api.Stale:                 "there is one node",
 	api.RateLimited:           "the transport's: TestRawRequests",

@@ -72,9 +72,13 @@ func Table(d Deps) []dispatch.Action {
 	var table []dispatch.Action
 	table = append(table, s.login()...)
 	table = append(table, s.views()...)
+	table = append(table, s.explanations()...)
 	table = append(table, s.validation()...)
+	table = append(table, s.properties()...)
+	table = append(table, s.refreshes()...)
 	table = append(table, s.ends()...)
 	table = append(table, s.massEnds()...)
+	table = append(table, s.rotation()...)
 	table = append(table, a.table()...)
 	table = append(table, a.roles()...)
 	table = append(table, (&events{d}).table()...)

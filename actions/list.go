@@ -3,7 +3,6 @@ package actions
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"time"
 
@@ -20,7 +19,7 @@ func (s *sessions) views() []dispatch.Action {
 		dispatch.Protected(dispatch.Spec{
 			Name: "describeSessions", APIs: both(), Work: dispatch.Listing, KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
 			Doc: "Shows sessions in full: those that are selected, or the living ones of the caller's account, or of all for holders of sessiond.sessions.read. " +
-				"What is unknown or out of reach is left out. By its handle an ended session is shown too, as long as it is kept.",
+				"What is unknown or out of reach is left out. By its handle, or where the filter is about ended ones, an ended session is shown too, as long as it is kept.",
 		}, s.describe),
 		dispatch.Protected(dispatch.Spec{
 			Name: "listSessions", APIs: both(), Work: dispatch.Listing, KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
@@ -41,8 +40,10 @@ type selection struct {
 	AuthTokens     []api.Secret `json:"authTokens,omitzero" max:"1000" doc:"Sessions by their tokens: one's own, or any for holders of sessiond.sessions.read or sessiond.sessions.validate."`
 	SessionHandles []string     `json:"sessionHandles,omitzero" max:"1000" doc:"Sessions by their handles."`
 	UsernameFilter []string     `json:"usernameFilter,omitzero" max:"100" doc:"Living sessions of the accounts of these names, in every realm, compared without case."`
+	Filter         *string      `json:"filter" min:"1" max:"4096" null:"no" doc:"Which sessions, in the filter language. Living ones, unless it is about status, endedTimestamp, endReason or endedBy: then ended ones too."`
+	Sort           string       `json:"sort,omitzero" enum:"sessionStartTimestamp,-sessionStartTimestamp,sessionLastAccessedTimestamp,-sessionLastAccessedTimestamp,username,-username,maxIdleExpirationTimestamp,-maxIdleExpirationTimestamp,maxSessionExpirationTimestamp,-maxSessionExpirationTimestamp,endedTimestamp,-endedTimestamp" doc:"In which order; a minus before the member's name: the other way round. By creation, the oldest first, unless named; never comes after every time."`
 	Limit          int          `json:"limit,omitzero" min:"1" max:"1000" doc:"At most so many sessions; 1,000 unless named."`
-	Cursor         string       `json:"cursor,omitzero" max:"64" doc:"Goes on where the answer ended that held it."`
+	Cursor         string       `json:"cursor,omitzero" max:"255" doc:"Goes on where the answer ended that held it; beside the same filter, usernameFilter and sort."`
 	CountOnly      bool         `json:"countOnly,omitzero" doc:"Answers how many there are and shows none."`
 }
 
@@ -51,13 +52,16 @@ func (p *selection) Validate() error {
 	for _, s := range []struct {
 		name  string
 		given bool
-	}{{"authTokens", p.AuthTokens != nil}, {"sessionHandles", p.SessionHandles != nil}, {"usernameFilter", p.UsernameFilter != nil}} {
+	}{{"authTokens", p.AuthTokens != nil}, {"sessionHandles", p.SessionHandles != nil}, {"usernameFilter", p.UsernameFilter != nil}, {"filter", p.Filter != nil}} {
 		if s.given && selector != "" {
 			return bad(s.name, "must not stand beside %s: send one of them", selector)
 		}
 		if s.given {
 			selector = s.name
 		}
+	}
+	if p.Sort != "" && (selector == "authTokens" || selector == "sessionHandles") {
+		return bad("sort", "must not stand beside %s, whose order is kept", selector)
 	}
 	for i, text := range p.SessionHandles {
 		if _, ok := session.ParseHandle(text); !ok {
@@ -68,13 +72,13 @@ func (p *selection) Validate() error {
 }
 
 type describeResult struct {
-	Sessions []sessionView `json:"sessions" doc:"The sessions, oldest first; for authTokens and sessionHandles in their order."`
+	Sessions []sessionView `json:"sessions" doc:"The sessions, in the order of sort; for authTokens and sessionHandles in theirs."`
 	Cursor   string        `json:"cursor,omitzero" doc:"Give it back to go on; absent: there is no more."`
 	Count    *int64        `json:"count,omitzero" doc:"With countOnly: how many there are."`
 }
 
 type listResult struct {
-	Sessions []sessionRow `json:"sessions" doc:"The sessions, oldest first."`
+	Sessions []sessionRow `json:"sessions" doc:"The sessions, in the order of sort; for authTokens and sessionHandles in theirs."`
 	Cursor   string       `json:"cursor,omitzero" doc:"Give it back to go on; absent: there is no more."`
 	Count    *int64       `json:"count,omitzero" doc:"With countOnly: how many there are."`
 }
@@ -192,105 +196,64 @@ func (s *sessions) byHandles(ctx context.Context, c *dispatch.Call, handles []st
 	return found, nil
 }
 
-// page shows the living sessions of all, of the named accounts or of the
-// caller's, from the cursor on.
+// page shows the sessions that a search finds, from the cursor on.
 func (s *sessions) page(ctx context.Context, c *dispatch.Call, who *session.Caller, p *selection) (selected, error) {
 	limit := p.Limit
 	if limit == 0 {
 		limit = defaultPage
 	}
-	after, err := s.parseCursor(ctx, who, p.Cursor)
+	from, err := s.from(ctx, c, who, p)
 	if err != nil {
 		return selected{}, err
 	}
-	if p.UsernameFilter == nil && c.Reach.All {
-		if p.CountOnly {
-			n := s.Sessions.Count()
-			return selected{count: &n}, nil
-		}
-		views, more, err := s.Sessions.List(ctx, after, limit)
-		if err != nil {
-			return selected{}, err
-		}
-		return s.paged(views, more), nil
-	}
-	live, err := s.ofNames(ctx, c, who, p.UsernameFilter)
+	q, err := s.newSearch(c, who, p.Filter, at(from.now))
 	if err != nil {
 		return selected{}, err
 	}
+	q.names = p.UsernameFilter
 	if p.CountOnly {
-		n := int64(len(live))
-		return selected{count: &n}, nil
+		n, err := s.count(ctx, q)
+		return selected{count: &n}, err
 	}
-	from, _ := slices.BinarySearchFunc(live, after, func(l session.Live, h api.ID) int {
-		if string(l.Handle[:]) <= string(h[:]) {
-			return -1
-		}
-		return 1
-	})
-	live = live[from:]
-	more := len(live) > limit
-	views, err := s.Sessions.Views(ctx, live[:min(limit, len(live))])
+	best, err := q.first(ctx, orderOf(p.Sort), from.at, limit)
 	if err != nil {
 		return selected{}, err
 	}
-	return s.paged(views, more), nil
+	page := selected{views: make([]session.View, min(limit, len(best)))}
+	for i := range page.views {
+		page.views[i] = best[i].view
+	}
+	if len(best) > limit {
+		next := cursor{given: c.Now, now: from.now, at: best[limit-1].position}
+		page.cursor = next.text(s.listing(p))
+	}
+	return page, nil
 }
 
-// ofNames returns the living sessions of the accounts of these names that are
-// within reach; nil names the caller's account.
-func (s *sessions) ofNames(ctx context.Context, c *dispatch.Call, who *session.Caller, names []string) ([]session.Live, error) {
-	if names == nil {
-		return s.Sessions.OfAccount(who.AccountID), nil
+// count returns how many sessions a search finds.
+func (s *sessions) count(ctx context.Context, q *search) (n int64, err error) {
+	if q.all() {
+		return s.Sessions.Count(), nil
 	}
-	ids := map[api.ID]bool{}
-	for _, name := range names {
-		for _, realm := range s.Sessions.Realms() {
-			a, err := s.Accounts.Find(ctx, realm, name)
-			if e, ok := errors.AsType[*api.Error](err); ok && (e.Code == api.NotFound || e.Code == api.BadParam) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			if c.Reach.Covers(a.ID) {
-				ids[a.ID] = true
-			}
+	err = q.each(ctx, api.ID{}, func(*session.View) bool {
+		n++
+		return true
+	})
+	return n, err
+}
+
+// from returns where a page begins: at the cursor, if there is one.
+func (s *sessions) from(ctx context.Context, c *dispatch.Call, who *session.Caller, p *selection) (cursor, error) {
+	if p.Cursor == "" {
+		return cursor{now: c.Now}, nil
+	}
+	if k, ok := parseCursor(p.Cursor, s.listing(p)); ok {
+		good, err := s.Sessions.CursorSeconds(ctx, who.Handle)
+		if err != nil || c.Now-k.given <= good {
+			return k, err
 		}
 	}
-	var live []session.Live
-	for id := range ids {
-		live = append(live, s.Sessions.OfAccount(id)...)
-	}
-	session.Sort(live)
-	return live, nil
-}
-
-// A listing's cursor is the last session shown and the time, in base 36, of the
-// answer that gave it. Clients give it back as it is.
-func (s *sessions) paged(views []session.View, more bool) selected {
-	found := selected{views: views}
-	if more && len(views) > 0 {
-		found.cursor = views[len(views)-1].Handle.String() + strconv.FormatInt(s.Clock.Now().Unix(), 36)
-	}
-	return found
-}
-
-func (s *sessions) parseCursor(ctx context.Context, who *session.Caller, cursor string) (api.ID, error) {
-	if cursor == "" {
-		return api.ID{}, nil
-	}
-	if len(cursor) > api.IDLen {
-		after, err := api.ParseID(cursor[:api.IDLen])
-		given, err2 := strconv.ParseInt(cursor[api.IDLen:], 36, 64)
-		if err == nil && err2 == nil {
-			good, err := s.Sessions.CursorSeconds(ctx, who.Handle)
-			if err != nil || s.Clock.Now().Unix()-given <= good {
-				return after, err
-			}
-		}
-	}
-	return api.ID{}, bad("cursor", "must be one that a listing was answered with, not longer than idleCursorTimeoutSeconds ago")
+	return cursor{}, bad("cursor", "must be one that this very listing was answered with, not longer than idleCursorTimeoutSeconds ago")
 }
 
 func (s *sessions) info(ctx context.Context, c *dispatch.Call, who *session.Caller, p target) (sessionView, error) {

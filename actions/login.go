@@ -27,6 +27,7 @@ func (s *sessions) login() []dispatch.Action {
 			Errors: []api.Code{
 				api.LoginFailed, api.LoginThrottled, api.PasswordExpired, api.PasswordPolicy, api.RealmUnavailable, api.AddressNotAllowed, api.PermissionDenied, api.KindNotAllowed,
 				api.SessionLimitReached, api.SessionLimitPerIPAddress, api.SessionLimitPerUsername, api.PermanentSessionsDisabled,
+				api.PropertyNotAllowed, api.Conflict,
 			},
 		}, s.create),
 		dispatch.Protected(dispatch.Spec{
@@ -113,9 +114,13 @@ type createParams struct {
 	NewPassword    api.Secret `json:"newPassword,omitzero" max:"1024" doc:"Replaces the password in the same step, which ends the account's other temporary sessions; wanted where a password is good once, or too old."`
 	Reauthenticate bool       `json:"reauthenticate,omitzero" doc:"With the caller's authToken: the new session takes over the settings and properties of the caller's, which ends as replaced. It takes no place beside it."`
 
+	IdempotencyKey string `json:"idempotencyKey,omitzero" min:"1" max:"128" null:"no" doc:"A random name of this log-in, for when its answer is lost: sent again within 10 minutes, with the password, it answers with the session that it made, under a new authToken, and makes none beside it."`
+
 	PermanentSession         bool   `json:"permanentSession,omitzero" doc:"Makes an API key: a session that does not idle out."`
 	RememberMe               bool   `json:"rememberMe,omitzero" doc:"Asks for the longer idle time of the profile."`
 	MaxSessionTimeoutSeconds *int64 `json:"maxSessionTimeoutSeconds" min:"0" max:"315360000" doc:"Seconds after which the session expires whatever happens; 0 is never. Nobody can move it later."`
+
+	Properties map[string]any `json:"properties,omitzero" doc:"What the application keeps with the session, by name, as updateSessionProperties takes it."`
 
 	ClientIPAddress string `json:"clientIpAddress,omitzero" max:"64" doc:"The address of the person behind the request; for holders of sessiond.sessions.issue."`
 	UserAgent       string `json:"userAgent,omitzero" max:"512" doc:"The user agent of the person behind the request; for holders of sessiond.sessions.issue."`
@@ -130,10 +135,20 @@ func (p *createParams) Validate() error {
 	if p.Reauthenticate && p.PermanentSession {
 		return bad("permanentSession", "must not stand beside reauthenticate: an API key is no log-in")
 	}
+	if p.IdempotencyKey != "" && (p.Reauthenticate || !p.NewPassword.IsZero()) {
+		return bad("idempotencyKey", "must not stand beside reauthenticate or newPassword: what they replace is gone when they are repeated")
+	}
 	return nil
 }
 
-func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createParams) (sessionView, error) {
+// createResult is a new session, or one whose log-in was repeated.
+type createResult struct {
+	sessionView
+
+	Repeated bool `json:"repeated,omitzero" doc:"The idempotencyKey was used before: this is the session that was made then, and its old authToken stopped working."`
+}
+
+func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Caller, p createParams) (createResult, error) {
 	name, member := p.Realm, "realm"
 	if name == "" {
 		name, member = p.RealmName, "realmName"
@@ -146,22 +161,22 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 		err = bad("newPassword", "must be absent: the realm checks no passwords")
 	}
 	if err != nil {
-		return sessionView{}, err
+		return createResult{}, err
 	}
 	n, err := s.newSession(c, who, &p, realm)
 	if err != nil {
-		return sessionView{}, err
+		return createResult{}, err
 	}
 	p.warn(c)
 	v, token, err := s.Sessions.Create(ctx, n)
 	if err != nil {
-		return sessionView{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
+		return createResult{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
 	}
 	if !p.NewPassword.IsZero() && s.PasswordChanged != nil {
 		s.PasswordChanged(v.Realm, v.Username)
 	}
 	c.Made(v.Handle)
-	view := s.view(c, &v, nil)
+	view := createResult{sessionView: s.view(c, &v, nil), Repeated: v.Repeated}
 	view.AuthToken = token.Reveal()
 	if who == nil || who.AccountID == v.AccountID {
 		c.Issue(token)
@@ -174,7 +189,7 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createParams, realm *config.Realm) (*session.NewSession, error) {
 	d := &c.Config.Defaults
 	n := &session.NewSession{
-		Config: c.Config, Realm: realm, Username: p.Username, Password: p.Password, NewPassword: p.NewPassword,
+		Config: c.Config, Realm: realm, Username: p.Username, Password: p.Password, NewPassword: p.NewPassword, IdempotencyKey: p.IdempotencyKey,
 		Permanent: p.PermanentSession, RememberMe: p.RememberMe && !p.PermanentSession,
 		Settings: d.Settings, Abandon: d.AbandonAfterSeconds, Cursor: d.IdleCursorTimeoutSeconds,
 	}
@@ -187,7 +202,7 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 		}
 	}
 	if p.Reauthenticate {
-		if err := s.reauthenticate(who, p, n); err != nil {
+		if err := s.reauthenticate(c, who, p, n); err != nil {
 			return nil, err
 		}
 	}
@@ -197,7 +212,13 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 	p.apply(&n.Settings)
 	set(&n.Description, p.Description)
 	set(&n.Cursor, p.IdleCursorTimeoutSeconds)
-	var err error
+	change, err := propertyChange(c.Config.PropertiesOf(realm.Name), p.Properties)
+	if err == nil {
+		n.Properties, err = change.On(nil)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if n.Idle, err = p.idle(idleOf(d, realm, n), n.Permanent, d); err != nil {
 		return nil, err
 	}
@@ -207,7 +228,7 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 
 // reauthenticate has the new session take over from the caller's what the request
 // does not set anew.
-func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *session.NewSession) error {
+func (s *sessions) reauthenticate(c *dispatch.Call, who *session.Caller, p *createParams, n *session.NewSession) error {
 	switch {
 	case who == nil:
 		return dispatch.InvalidToken()
@@ -221,9 +242,13 @@ func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *sessi
 			return bad("username", "must be that of the session's own account, to reauthenticate")
 		}
 	}
+	change, err := propertyChange(c.Config.PropertiesOf(n.Realm.Name), p.Properties)
+	if err != nil {
+		return err
+	}
 	n.Instead = who
-	n.Inherit = func(old *session.Record) {
-		n.Settings, n.Properties, n.Client = old.Settings, old.Properties, old.Client
+	n.Inherit = func(old *session.Record) (err error) {
+		n.Settings, n.Client = old.Settings, old.Client
 		p.apply(&n.Settings)
 		n.RememberMe = n.RememberMe || old.RememberMe
 		if p.Description == nil {
@@ -235,6 +260,8 @@ func (s *sessions) reauthenticate(who *session.Caller, p *createParams, n *sessi
 		if p.IdleConnectionTimeoutSeconds == nil && n.RememberMe == old.RememberMe {
 			n.Idle = old.IdleSeconds
 		}
+		n.Properties, err = change.On(old.Properties)
+		return err
 	}
 	return nil
 }
@@ -261,16 +288,24 @@ func (s *sessions) origin(c *dispatch.Call, who *session.Caller, p *createParams
 		}
 	}
 	if p.ClientIPAddress != "" {
-		address, err := netip.ParseAddr(p.ClientIPAddress)
-		if err != nil {
-			return bad("clientIpAddress", "must be an IPv4 or IPv6 address")
+		var err error
+		if n.Address, err = clientAddress(p.ClientIPAddress); err != nil {
+			return err
 		}
-		n.Address = address.Unmap().WithZone("")
 	}
 	if p.UserAgent != "" {
 		n.UserAgent = p.UserAgent
 	}
 	return nil
+}
+
+// clientAddress reads the address of a person behind a request.
+func clientAddress(text string) (netip.Addr, error) {
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}, bad("clientIpAddress", "must be an IPv4 or IPv6 address")
+	}
+	return address.Unmap().WithZone(""), nil
 }
 
 // idleOf returns the idle time of a session that asks for none.

@@ -28,10 +28,15 @@ func (s *sessions) ends() []dispatch.Action {
 		}, s.delete),
 		dispatch.Protected(dispatch.Spec{
 			Name: "revokeSessions", APIs: both(), Work: dispatch.Ending, Allow: dispatch.Callers().Others(account.SessionsRevoke),
-			Doc: "Ends sessions by their handles, with a result each, or all of some accounts. API keys among the sessions of accounts are spared unless includePermanent; " +
-				"a handle names exactly what it means, and its API key is spared only by includePermanent: false.",
+			Doc: "Ends sessions by their handles, with a result each, or all of some accounts, or those that a filter finds. API keys among the sessions of accounts and of filters are spared unless includePermanent; " +
+				"a handle names exactly what it means, and its API key is spared only by includePermanent: false. What a filter finds is ended one by one, 100,000 at the most and as long as the request may take: " +
+				"more says that it is to be repeated.",
 			Errors: []api.Code{api.NotFound, api.Conflict},
 		}, s.revoke),
+		dispatch.Protected(dispatch.Spec{
+			Name: "logoutByHandle", APIs: both(), Work: dispatch.Ending, Allow: dispatch.Callers().Others(account.SessionsRevoke),
+			Doc: "Ends sessions by their handles, API keys too, with a result each.",
+		}, s.logoutByHandle),
 	}
 }
 
@@ -100,18 +105,21 @@ type accountName struct {
 type revokeParams struct {
 	SessionHandles   []string      `json:"sessionHandles,omitzero" min:"1" max:"1000" doc:"Sessions by their handles."`
 	Accounts         []accountName `json:"accounts,omitzero" min:"1" max:"100" doc:"Accounts, all of whose sessions are meant."`
+	Filter           *string       `json:"filter" min:"1" max:"4096" null:"no" doc:"The living sessions that this filter finds."`
 	DryRun           bool          `json:"dryRun,omitzero" doc:"Ends nothing and tells what would be."`
 	ExceptCurrent    bool          `json:"exceptCurrent,omitzero" doc:"Spares the caller's own session."`
-	IncludePermanent *bool         `json:"includePermanent" doc:"Are API keys ended too? Unless named: those whose handles are given, but none of accounts."`
+	IncludePermanent *bool         `json:"includePermanent" doc:"Are API keys ended too? Unless named: those whose handles are given, but none of accounts and filters."`
 	Reason           string        `json:"reason,omitzero" max:"256" doc:"Kept with each session that this ends."`
 }
 
 func (p *revokeParams) Validate() error {
 	switch {
-	case p.SessionHandles == nil && p.Accounts == nil:
-		return api.Errorf(api.MissingParam, "sessionHandles or accounts is required").At("/params/sessionHandles")
+	case p.SessionHandles == nil && p.Accounts == nil && p.Filter == nil:
+		return api.Errorf(api.MissingParam, "sessionHandles, accounts or filter is required").At("/params/sessionHandles")
 	case p.SessionHandles != nil && p.Accounts != nil:
 		return bad("accounts", "must not stand beside sessionHandles: send one of them")
+	case p.Filter != nil && (p.SessionHandles != nil || p.Accounts != nil):
+		return bad("filter", "must not stand beside sessionHandles and accounts: send one of them")
 	}
 	return (&selection{SessionHandles: p.SessionHandles}).Validate()
 }
@@ -122,6 +130,8 @@ type revokeResult struct {
 	PermanentLeft int64           `json:"permanentLeft" doc:"How many API keys were spared."`
 	DryRun        bool            `json:"dryRun,omitzero" doc:"Nothing was ended."`
 	Sample        []string        `json:"sample,omitzero" doc:"For a dry run: handles of some of the sessions."`
+	Left          *int64          `json:"left,omitzero" doc:"For a filter: how many of the sessions that it found were not ended, or would not be."`
+	More          *bool           `json:"more,omitzero" doc:"For a filter: repeat the request, there are sessions left."`
 }
 
 // sampleSize is how many handles a dry run shows.
@@ -131,8 +141,11 @@ func (s *sessions) revoke(ctx context.Context, c *dispatch.Call, who *session.Ca
 	if p.Reason == "" {
 		p.Reason = session.ReasonRevoked
 	}
-	if p.Accounts != nil {
+	switch {
+	case p.Accounts != nil:
 		return s.revokeAccounts(ctx, c, who, &p)
+	case p.Filter != nil:
+		return s.revokeFound(ctx, c, who, &p)
 	}
 	r := revokeResult{Results: map[string]bool{}, DryRun: p.DryRun}
 	var handles []api.ID

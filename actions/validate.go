@@ -2,6 +2,8 @@ package actions
 
 import (
 	"context"
+	"errors"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/session"
+	"sessiond/store"
 )
 
 // validation holds the decision about a token.
@@ -24,13 +27,66 @@ func (s *sessions) validation() []dispatch.Action {
 }
 
 type validateParams struct {
-	TokenID  *api.Secret  `json:"tokenId" max:"255" null:"no" doc:"The token to decide about; the caller's own unless named. An empty one is NOT_FOUND."`
-	TokenIDs []api.Secret `json:"tokenIds,omitzero" min:"1" max:"1000" null:"no" doc:"Tokens to decide about, answered in results in their order."`
-	Refresh  *bool        `json:"refresh" doc:"false leaves the idle time as it is; true unless named."`
+	TokenID           *api.Secret  `json:"tokenId" max:"255" null:"no" doc:"The token to decide about; the caller's own unless named. An empty one is NOT_FOUND."`
+	TokenIDs          []api.Secret `json:"tokenIds,omitzero" min:"1" max:"1000" null:"no" doc:"Tokens to decide about, answered in results in their order."`
+	Refresh           *bool        `json:"refresh" doc:"false leaves the idle time as it is; true unless named."`
+	ClientIPAddress   string       `json:"clientIpAddress,omitzero" min:"2" max:"64" null:"no" doc:"The address that tokenId was shown from, which the session's clientIpAddresses keep; for holders of sessiond.sessions.validate."`
+	IncludeProperties bool         `json:"includeProperties,omitzero" doc:"Answers the session's properties too, which takes longer; with at most 100 tokenIds."`
 }
 
-func (s *sessions) validate(_ context.Context, c *dispatch.Call, who *session.Caller, p validateParams) (validateResult, error) {
-	touch := p.Refresh == nil || *p.Refresh
+func (p *validateParams) touches() bool { return p.Refresh == nil || *p.Refresh }
+
+func (s *sessions) validate(ctx context.Context, c *dispatch.Call, who *session.Caller, p validateParams) (validateResult, error) {
+	if p.IncludeProperties && len(p.TokenIDs) > 100 {
+		return validateResult{}, bad("includeProperties", "goes with at most 100 tokenIds")
+	}
+	if p.ClientIPAddress != "" && (p.TokenID == nil || !c.Reach.All) {
+		return validateResult{}, bad("clientIpAddress", "goes with tokenId, and the permission %s", account.PermissionName(account.SessionsValidate))
+	}
+	var from netip.Addr
+	if p.ClientIPAddress != "" {
+		var err error
+		if from, err = clientAddress(p.ClientIPAddress); err != nil {
+			return validateResult{}, err
+		}
+	}
+	r, err := s.decideAll(c, who, &p)
+	if err == nil && r.Valid && p.touches() {
+		s.Sessions.UsedFrom(r.live.Handle, from)
+	}
+	if err != nil || !p.IncludeProperties {
+		return r, err
+	}
+	if err := s.addProperties(ctx, c, &r.decision); err != nil {
+		return validateResult{}, err
+	}
+	for i := range r.Results {
+		if err := s.addProperties(ctx, c, &r.Results[i]); err != nil {
+			return validateResult{}, err
+		}
+	}
+	return r, nil
+}
+
+// addProperties reads the properties of a session whose token was found good.
+func (s *sessions) addProperties(ctx context.Context, c *dispatch.Call, d *decision) error {
+	if !d.Valid {
+		return nil
+	}
+	v, err := s.Sessions.Get(ctx, d.live.Handle)
+	switch {
+	case errors.Is(err, store.ErrNotFound) || err == nil && !v.Live:
+		*d = decision{Code: codeNotFound}
+		return nil
+	case err != nil:
+		return err
+	}
+	d.Properties = shownProperties(c, &v)
+	return nil
+}
+
+func (s *sessions) decideAll(c *dispatch.Call, who *session.Caller, p *validateParams) (validateResult, error) {
+	touch := p.touches()
 	switch {
 	case p.TokenIDs != nil && p.TokenID != nil:
 		return validateResult{}, bad("tokenIds", "and tokenId must not stand together: send one of them")
@@ -108,6 +164,8 @@ type decisionDetails struct {
 	AuthenticationTimestamp       time.Time `json:"authenticationTimestamp,omitzero" doc:"When it did."`
 	MaxIdleExpirationTimestamp    time.Time `json:"maxIdleExpirationTimestamp,omitzero" doc:"When the session idles out if it is not used; absent: never."`
 	MaxSessionExpirationTimestamp time.Time `json:"maxSessionExpirationTimestamp,omitzero" doc:"When it expires whatever happens; absent: never."`
+
+	Properties map[string]any `json:"properties,omitzero" doc:"With includeProperties: what applications keep with the session."`
 }
 
 // validateResult is the decision about one token, or, for tokenIds, about each.
@@ -148,6 +206,9 @@ func (d *decision) AppendJSON(dst []byte) []byte {
 	dst = appendTime(dst, `,"authenticationTimestamp":"`, l.Authenticated)
 	dst = appendTime(dst, `,"maxIdleExpirationTimestamp":"`, l.IdleAt)
 	dst = appendTime(dst, `,"maxSessionExpirationTimestamp":"`, l.MaxAt)
+	if d.Properties != nil {
+		dst = session.AppendProperties(append(dst, `,"properties":`...), d.Properties)
+	}
 	return append(dst, '}')
 }
 

@@ -20,10 +20,12 @@ var works = map[string][]dispatch.Work{
 	"describe": {dispatch.Listing},
 	"disable":  {dispatch.Ending},
 	"drop":     {dispatch.Ending},
+	"explain":  {dispatch.Reading},
 	"get":      {dispatch.Reading},
 	"list":     {dispatch.Listing, dispatch.Quick},
 	"logout":   {dispatch.Ending},
 	"ping":     {dispatch.Quick},
+	"refresh":  {dispatch.Quick},
 	"revoke":   {dispatch.Ending},
 	"validate": {dispatch.Quick},
 }

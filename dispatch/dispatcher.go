@@ -84,6 +84,7 @@ type Call struct {
 	Reach     session.Reach    // whose objects the action may see or change
 	Address   netip.Addr       // the client's
 	UserAgent string           // the client's; a copy is to be kept
+	Token     api.Secret       // the token that was shown, if it belongs to a live session
 	DeadToken api.Secret       // the token that was shown, if it belongs to no live session
 	Known     []byte           // what validate answers about the caller's account, see session.Keeper.Check
 	Scratch   []byte           // for results that borrow memory until they are written

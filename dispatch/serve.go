@@ -151,6 +151,7 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 	c.Reach = a.Allow.reach(&c.Call, c.who)
 	if c.who != nil && !a.KeepsIdle {
 		d.deps.Sessions.TouchAt(c.Now, c.who.Handle)
+		d.deps.Sessions.UsedFrom(c.who.Handle, c.Address)
 	}
 	if a.Work != Quick {
 		var cancel context.CancelFunc
@@ -192,7 +193,7 @@ func (d *Dispatcher) authenticate(c *call, r *api.Request) error {
 		c.DeadToken = token
 		return nil
 	}
-	c.who, c.Settings = &c.caller, c.caller.Settings
+	c.who, c.Settings, c.Token = &c.caller, c.caller.Settings, token
 	if !d.deps.Sessions.AllowsFrom(c.who, c.Address) {
 		c.who = nil
 		return api.Errorf(api.AddressNotAllowed, "the account of this authToken may not be used from the client's address")

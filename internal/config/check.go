@@ -16,6 +16,7 @@ func checkWhole(r *reader, c *Config, listenersOverridden bool) {
 	checkListeners(r, c, listenersOverridden)
 	checkAPIs(r, c)
 	checkDefaults(r, c)
+	checkProperties(r, c)
 	checkRealms(r, c)
 	if len(c.TrustedProxies) == 0 && r.has("/forwardedHeader") {
 		r.warn("/forwardedHeader", "has no effect without trustedProxies")

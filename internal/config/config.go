@@ -31,6 +31,7 @@ type Config struct {
 
 	Profile         string         // faircom, fusion, am, clerk, web
 	RolesMode       string         // LiveRoles or FrozenRoles
+	Properties      []Property     // services.json: sessionProperties; that sessions of every realm may have
 	AllowedHosts    []string       // names that Host may carry, lower case, perhaps with a port; empty: see Listener
 	AllowedOrigins  []string       // origins whose cross-site requests are taken, as browsers send them
 	TrustedProxies  []netip.Prefix // whose forwarding header is believed
@@ -95,6 +96,7 @@ type Defaults struct {
 	RememberMeIdleSeconds        int64 // services.json: rememberMeIdleTimeoutSeconds; 0 as without rememberMe
 	AbandonAfterSeconds          int64 // after the last use; 0 with the expiry
 	IdleCursorTimeoutSeconds     int64
+	RotationGraceSeconds         int64 // for which an old token is good
 	LatestAccessSeconds          int64 // services.json: latestAccessTimeUpdateFrequencySeconds
 	MaxIdleTimeoutSeconds        int64 // cap for what a request may ask; 0 none; services.json: largestIdleConnectionTimeoutSeconds
 	MaxLifetimeSeconds           int64 // cap for what a request may ask; 0 none; services.json: largestMaxSessionTimeoutSeconds
@@ -143,6 +145,8 @@ type Realm struct {
 	AllowServerRoles   bool     // trusted: its accounts may hold sessiond. permissions
 	IdleTimeoutSeconds int64    // services.json: idleConnectionTimeoutSeconds; 0 as in the defaults
 	MaxLifetimeSeconds int64    // services.json: maxSessionTimeoutSeconds; 0 as in the defaults
+
+	Properties []Property // services.json: sessionProperties; beside those of Config
 }
 
 // Realm returns the realm of a name, native for an empty one.

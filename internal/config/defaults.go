@@ -35,6 +35,8 @@ func defaultsRows() []entry[Defaults] {
 			"The largest maxSessionTimeoutSeconds that a request may ask for; 0 means any."),
 		seconds("idleCursorTimeoutSeconds", 1, func(d *Defaults) *int64 { return &d.IdleCursorTimeoutSeconds },
 			"How long the cursor of a listing is good."),
+		integer("rotationGraceSeconds", 0, 3600, func(d *Defaults) *int64 { return &d.RotationGraceSeconds },
+			"How long the old token of a session that was rotated is good: asking again gives the same new one. Used later it ends the session, as it was stolen."),
 		integer("latestAccessTimeUpdateFrequencySeconds", 1, 24*3600, func(d *Defaults) *int64 { return &d.LatestAccessSeconds },
 			"How often at most the time of a session's last use is written, at least four times in its idle time."),
 
@@ -138,6 +140,7 @@ func builtin(name string) *Config {
 				DefaultResponseOptions: api.ResponseOptions{NumberFormat: "number", DataFormat: "objects"},
 			},
 			IdleCursorTimeoutSeconds: 600,
+			RotationGraceSeconds:     30,
 			LatestAccessSeconds:      60,
 			MaxSessions:              1024,
 			MaxSessionsPerIPAddress:  50,

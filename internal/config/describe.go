@@ -91,6 +91,9 @@ func blankOf(name string) members {
 		return written(listenerRows(), &l)
 	case "realms":
 		return written(realmRows(), &Realm{})
+	case "sessionProperties":
+		p := blankProperty()
+		return written(propertyRows(), &p)
 	case "apis":
 		return members{{"enabled", true}}
 	default:
@@ -153,10 +156,10 @@ func reference(b *bytes.Buffer, title string, rows []note, defaults members) {
 		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", name, typeOf(n), defaultOf(n, defaults), n.doc)
 	}
 	for _, n := range rows {
-		if n.foreign || n.members == nil {
+		inner, section := blankOf(n.name), "An element of `"+n.name+"`"
+		if n.foreign || n.members == nil || bytes.Contains(b.Bytes(), []byte("## "+section+"\n")) { // another object has it too
 			continue
 		}
-		inner, section := blankOf(n.name), "An element of `"+n.name+"`"
 		if n.kind == "object" {
 			section = "`" + n.name + "`"
 			inner = nil

@@ -141,7 +141,7 @@ const everything = `{
       "omit": ["errorMessage"], "includeFields": ["a", "b"], "excludeFields": ["b"]},
     "idleConnectionTimeoutSeconds": 10, "maxSessionTimeoutSeconds": 20, "rememberMeIdleTimeoutSeconds": 30, "abandonAfterSeconds": 40,
     "largestIdleConnectionTimeoutSeconds": 50, "largestMaxSessionTimeoutSeconds": 60,
-    "idleCursorTimeoutSeconds": 70, "latestAccessTimeUpdateFrequencySeconds": 8,
+    "idleCursorTimeoutSeconds": 70, "rotationGraceSeconds": 71, "latestAccessTimeUpdateFrequencySeconds": 8,
     "maxJsonApiSessions": 9, "maxJsonApiSessionsPerIpAddress": 10, "maxJsonApiSessionsPerUsername": 11, "maxJsonApiSessionsPerClient": 12,
     "enablePermanentJsonApiSessions": true,
     "defaultRetentionPolicy": "neverPurge", "defaultRetentionUnit": "day", "defaultRetentionPeriod": 13
@@ -149,8 +149,10 @@ const everything = `{
   "profile": "web",
   "realms": [
     {"name": "native", "type": "native", "roles": ["auditor"], "idleConnectionTimeoutSeconds": 14},
-    {"name": "shop/eu", "type": "trusted", "allowServerRoles": true, "maxSessionTimeoutSeconds": 15}
+    {"name": "shop/eu", "type": "trusted", "allowServerRoles": true, "maxSessionTimeoutSeconds": 15,
+     "sessionProperties": [{"name": "cart", "type": "integer"}]}
   ],
+  "sessionProperties": [{"name": "am.protected:theme", "max": 24}, {"name": "trial", "type": "boolean"}],
   "rolesMode": "frozen", "recentLoginSeconds": 23, "passwordContextWords": ["acme"],
   "trustedProxies": ["10.0.0.0/8", "fd00::1"],
   "forwardedHeader": "Forwarded",

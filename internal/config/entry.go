@@ -217,6 +217,9 @@ func list[T, E any](name string, rows []entry[E], blank func() E, get func(*T) [
 		},
 		value: func(from *T) any {
 			values := get(from)
+			if len(values) == 0 {
+				return nil
+			}
 			all := make([]any, 0, len(values))
 			for i := range values {
 				all = append(all, written(rows, &values[i]))

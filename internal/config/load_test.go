@@ -224,6 +224,25 @@ func TestFaults(t *testing.T) {
 		{"the tutorial without braces", strings.Trim(tutorial, "{}"), []string{
 			`services.json:2:24: the file must be one object, with { before everything and } behind it`,
 		}},
+		{"properties that sessions may not have", `{
+  "sessionProperties": [
+    {"name": "theme"}, {"name": "a b"}, {"name": "a/b"}, {"name": "Sessiond.x"}, {"name": "UserName"}, {"name": "theme"}, {"type": "string"},
+    {"name": "n", "type": "number", "max": 9000}
+  ],
+  "realms": [{"name": "crew", "type": "trusted", "sessionProperties": [{"name": "theme"}, {"name": "ok"}, {"name": "ok"}, {"name": "status"}]}]
+}`, []string{
+			`services.json:3:33: /sessionProperties/1/name: ` + aProperty,
+			`services.json:3:50: /sessionProperties/2/name: ` + aProperty,
+			`services.json:3:67: /sessionProperties/3/name: is a name of the server's own; choose another one`,
+			`services.json:3:91: /sessionProperties/4/name: is a name of the server's own; choose another one`,
+			`services.json:3:113: /sessionProperties/5/name: is the name of an earlier property; each needs its own`,
+			"services.json:3:123: /sessionProperties/6: lacks the member name, which is required: letters, digits, `.`, `_`, `-` and `:`; none of the server's own names, nor one that begins with `sessiond`",
+			`services.json:4:27: /sessionProperties/7/type: must be string, integer or boolean`,
+			`services.json:4:44: /sessionProperties/7/max: must be an integer between 1 and 8192`,
+			`services.json:6:81: /realms/0/sessionProperties/0/name: stands in sessionProperties at the top level already, for all realms; remove one of the two`,
+			`services.json:6:116: /realms/0/sessionProperties/2/name: is the name of an earlier property; each needs its own`,
+			`services.json:6:132: /realms/0/sessionProperties/3/name: is a name of the server's own; choose another one`,
+		}},
 		{"a comma too many", `{"profile": "web",}`, []string{`services.json:1:19: the comma before this is one too many; remove it`}},
 		{"a comment", "{\n  // mine\n  \"profile\": \"web\"}", []string{`services.json:2:3: JSON has no comments; remove this one`}},
 		{"cut off", `{"profile": "web"`, []string{`services.json:1:18: the JSON text ends too early; a closing brace or bracket is missing`}},
@@ -245,6 +264,8 @@ func TestFaults(t *testing.T) {
 }
 
 const (
+	aProperty = `must be a name of letters, digits, ".", "_", "-" and ":"`
+
 	aPrefix  = `an IP address or a prefix such as 10.0.0.0/8 or fd00::/8, without address bits after the prefix, and IPv4 in its own form`
 	aHost    = `a host name such as sessions.example.com, perhaps with a port, without a scheme; IP addresses need no entry`
 	anOrigin = `an origin such as https://app.example.com: a scheme, a host and perhaps a port, nothing after them`
@@ -353,6 +374,19 @@ func TestDefaults(t *testing.T) {
 	}
 	if d.Retention() != 4*7*24*time.Hour || d.DefaultAPI != api.Hub || len(shipped.Warnings) != 0 {
 		t.Errorf("defaults: %+v, warnings %v", d, shipped.Warnings)
+	}
+}
+
+func TestPropertiesOfARealm(t *testing.T) {
+	c := parse(t, `{
+		"sessionProperties": [{"name": "theme"}],
+		"realms": [{"name": "crew", "type": "trusted", "sessionProperties": [{"name": "seats", "type": "integer", "max": 7}]}]
+	}`)
+	theme, seats := config.Property{Name: "theme", Type: config.StringProperty, Max: 1024}, config.Property{Name: "seats", Type: config.IntegerProperty, Max: 7}
+	for realm, want := range map[string][]config.Property{"native": {theme}, "crew": {theme, seats}, "gone": {theme}} {
+		if diff := cmp.Diff(want, c.PropertiesOf(realm)); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", realm, diff)
+		}
 	}
 }
 

@@ -33,6 +33,8 @@ func topRows() []entry[Config] {
 		list("realms", realmRows(), func() Realm { return Realm{Type: Native} },
 			func(c *Config) []Realm { return c.Realms }, func(c *Config, realms []Realm) { c.Realms = realms },
 			"Places where accounts are checked. The realm `native` is always there, named or not.").usually("native alone"),
+		propertiesRow(func(c *Config) *[]Property { return &c.Properties },
+			"What applications may keep with a session of any realm. What stands neither here nor in the session's realm is refused."),
 
 		choice("rolesMode", []string{LiveRoles, FrozenRoles}, func(c *Config) *string { return &c.RolesMode },
 			"live: a change of roles acts on running sessions at once. frozen: a session keeps the roles of its log-in; API keys are live all the same."),
@@ -174,6 +176,8 @@ func realmRows() []entry[Realm] {
 			"Idle time of sessions in this realm; 0 means as in `jsonActionApiDefaults`."),
 		seconds("maxSessionTimeoutSeconds", 0, func(r *Realm) *int64 { return &r.MaxLifetimeSeconds },
 			"Lifetime of sessions in this realm; 0 means as in `jsonActionApiDefaults`."),
+		propertiesRow(func(r *Realm) *[]Property { return &r.Properties },
+			"What applications may keep with a session of this realm, beside what stands at the top level."),
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	SessionCreated       Kind = "sessionCreated"
 	SessionAltered       Kind = "sessionAltered"
 	SessionEnded         Kind = "sessionEnded"
+	SessionRotated       Kind = "sessionRotated"
 	AccountCreated       Kind = "accountCreated"
 	PasswordChanged      Kind = "passwordChanged"
 	AccountSessionsEnded Kind = "accountSessionsEnded" // in one commit; each one's own event follows

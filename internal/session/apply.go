@@ -140,6 +140,7 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 	if isNew {
 		s.insert(tag, n)
 	}
+	s.keepOld(n, r.Secrets)
 	if isNew && r.Frozen != nil {
 		s.freeze(n, t.frozenSetOf(r.Frozen))
 	}
@@ -152,6 +153,9 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 	if isNew {
 		t.live++
 		t.link(n, e, r)
+		if r.Repeat != (hash{}) {
+			t.repeats.note(repetition{r.AccountID, r.Repeat}, r.Handle, r.Created, t.now())
+		}
 	} else {
 		t.settings.give(old)
 		if e.state&isCounted != 0 {
@@ -161,6 +165,7 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 	if late {
 		t.bury(e)
 	}
+	t.noteNonces(r)
 	t.note(n, e)
 }
 
@@ -194,6 +199,9 @@ func (r *Record) flags() uint32 {
 	}
 	if r.Frozen != nil {
 		flags |= isFrozen
+	}
+	if len(r.Secrets) > 1 {
+		flags |= isRotated
 	}
 	return flags
 }
@@ -231,6 +239,7 @@ func (t *Table) remove(h api.ID) {
 	}
 	e := t.entry(n)
 	s.remove(tag, n)
+	s.keepOld(n, nil)
 	e.handle = api.ID{}
 	if e.flags&isFrozen != 0 {
 		t.frozenSets.give(s.frozen[n])

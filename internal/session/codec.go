@@ -45,6 +45,8 @@ const (
 	fPropertyValue
 	fEnd
 	fFrozen
+	fSighting
+	fRepeat
 )
 
 const (
@@ -100,6 +102,12 @@ func (r *Record) encode() []byte {
 	}
 	if r.Frozen != nil {
 		e.nested(fFrozen, r.Frozen.encode())
+	}
+	for i := range r.Sightings {
+		e.nested(fSighting, r.Sightings[i].encode())
+	}
+	if r.Repeat != (hash{}) {
+		e.bytes(fRepeat, r.Repeat[:])
 	}
 	return e
 }
@@ -187,6 +195,15 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 			r.End, err = decodeEnd(b)
 		case fFrozen:
 			r.Frozen, err = decodeFrozen(b)
+		case fSighting:
+			var s Sighting
+			s, err = decodeSighting(b)
+			r.Sightings = append(r.Sightings, s)
+		case fRepeat:
+			if len(b) != len(r.Repeat) {
+				err = ErrRecord
+			}
+			copy(r.Repeat[:], b)
 		default:
 			err = unknown(f)
 		}

@@ -26,6 +26,7 @@ func fullRecord() *session.Record {
 	for i := range secret.Hash {
 		secret.Hash[i] = byte(i + 1)
 	}
+	repeat := secret.Hash
 	older := session.Secret{Hash: secret.Hash, Mask: "older678", ValidUntil: 7, LastUsed: 8, Nonce: []byte{0}}
 	older.Hash[0] = 99
 	return &session.Record{
@@ -47,6 +48,8 @@ func fullRecord() *session.Record {
 		Properties: map[string]string{"theme": "dark", "": "no name"},
 		End:        session.End{Status: session.Revoked, At: 1_772_439_400, Reason: "revoked", By: "sh_032anbLSr77FOCalmOmFEv", LastUse: 1_772_439_350},
 		Frozen:     &session.Frozen{Roles: []string{"clerk", "operator"}, RealmRoles: []string{"shopper"}, Permissions: account.SessionsRead | account.StoreImport},
+		Repeat:     repeat,
+		Sightings:  []session.Sighting{{Address: netip.MustParseAddr("192.0.2.1"), At: 1_772_439_300}, {Address: netip.MustParseAddr("2001:db8::2"), At: 1_772_439_303}},
 	}
 }
 
@@ -61,7 +64,9 @@ const goldenRecord = "" +
 	"011020010db800000000000000000000000192010b6375726c2f382e31342e31980101a00102a801ac02b00104ba01100000000000000000000000" +
 	"0000000009c20100ca01076e6f206e616d65c201057468656d65ca01046461726bd20132080510d09daa9a0d1a077265766f6b6564221973685f30" +
 	"3332616e624c53723737464f43616c6d4f6d46457628ec9caa9a0d" +
-	"da011e0a05636c65726b0a086f70657261746f72120773686f7070657218818002"
+	"da011e0a05636c65726b0a086f70657261746f72120773686f7070657218818002" +
+	"e2010c0a04c000020110889caa9a0de201180a1020010db8000000000000000000000002108e9caa9a0d" +
+	"ea01200102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
 
 func TestStoredForm(t *testing.T) {
 	want, err := hex.DecodeString(goldenRecord)
@@ -133,6 +138,7 @@ func TestMalformedRecords(t *testing.T) {
 		{"an account of three bytes", protowire.AppendBytes(protowire.AppendTag(full, 3, protowire.BytesType), []byte("abc"))},
 		{"an address of three bytes", protowire.AppendBytes(protowire.AppendTag(full, 17, protowire.BytesType), []byte("abc"))},
 		{"a hash of three bytes", protowire.AppendBytes(protowire.AppendTag(full, 2, protowire.BytesType), append([]byte{10, 3}, "abc"...))},
+		{"the hash of a key of three bytes", protowire.AppendBytes(protowire.AppendTag(full, 29, protowire.BytesType), []byte("abc"))},
 		{"a secret without a hash", protowire.AppendBytes(protowire.AppendTag(full, 2, protowire.BytesType), nil)},
 		{"an end without a status", endOf(nil)},
 		{"an end that is none", endOf(number(uint64(session.Active)))},
@@ -263,6 +269,7 @@ func drawRecord(t *rapid.T) *session.Record {
 	}
 	size := rapid.SampledFrom([]int{4, 16}).Draw(t, "address size")
 	address, _ := netip.AddrFromSlice(rapid.SliceOfN(rapid.Byte(), size, size).Draw(t, "address"))
+	repeat := secrets[0].Hash
 	return &session.Record{
 		Handle: id("handle"), Prefix: rapid.SampledFrom([]string{"sdses_", "sdkey_", "acme-live_"}).Draw(t, "prefix"), Secrets: secrets,
 		AccountID: id("account"), Realm: text("realm"), Username: text("username"),
@@ -281,6 +288,8 @@ func drawRecord(t *rapid.T) *session.Record {
 		Epochs:   session.Epochs{Server: rapid.Uint64Min(1).Draw(t, "server"), Realm: rapid.Uint64Min(1).Draw(t, "realm"), Account: rapid.Uint64Min(1).Draw(t, "epoch")},
 		Revision: rapid.Uint64Min(1).Draw(t, "revision"), Client: id("client"),
 		Properties: rapid.MapOfN(rapid.StringN(0, 8, 30), rapid.StringN(0, 8, 30), 1, 4).Draw(t, "properties"),
+		Repeat:     repeat,
+		Sightings:  []session.Sighting{{Address: address, At: positive("seen")}},
 		End: session.End{
 			Status: session.Status(rapid.ByteRange(byte(session.Ended), byte(session.Replaced)).Draw(t, "status")),
 			At:     positive("at"), Reason: text("reason"), By: text("by"),

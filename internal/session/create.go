@@ -22,8 +22,10 @@ type NewSession struct {
 	NewPassword api.Secret // replaces Password in the same commit; zero: it stays
 	Issuer      *Caller    // for a trusted realm: who vouches for the user, by his session, or without a handle the server itself
 
-	Instead *Caller       // re-authentication: the account's session that this one replaces; nil: none
-	Inherit func(*Record) // sets here what is taken over from it; may be called more than once
+	Instead *Caller             // re-authentication: the account's session that this one replaces; nil: none
+	Inherit func(*Record) error // sets here what is taken over from it; may be called more than once
+
+	IdempotencyKey string // by which the log-in can be repeated; empty: it can't
 
 	Permanent   bool
 	RememberMe  bool
@@ -41,7 +43,8 @@ type NewSession struct {
 
 // Create logs an account in, or issues a session for it, and returns the new
 // session with its token: the only time that it is shown. Errors are *api.Error
-// of the codes of log-in and of limits, or come from the store.
+// of the codes of log-in and of limits, or come from the store. A log-in that is
+// repeated with its key gets the session that is there already, see View.Repeated.
 func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, error) {
 	if n.Config == nil {
 		n.Config = k.config.Get()
@@ -60,6 +63,13 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, e
 	if err != nil {
 		return View{}, api.Secret{}, err
 	}
+	if c.key = n.repetitionKey(); c.key != (hash{}) {
+		leave, err := k.table.repeats.enter(ctx, a.Key(), c.key)
+		if err != nil {
+			return View{}, api.Secret{}, err
+		}
+		defer leave()
+	}
 	var token api.Secret
 	again := false
 	err = store.Retry(func() error {
@@ -69,11 +79,19 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, e
 			}
 		}
 		again = true
-		token, err = k.create(ctx, c, a, isNew)
+		token, err = k.createOnce(ctx, c, a, isNew)
 		return err
 	})
 	if err != nil {
 		return View{}, api.Secret{}, err
+	}
+	if c.repeated {
+		v, ok := k.complete(c.record)
+		if !ok {
+			return View{}, api.Secret{}, store.ErrConflict
+		}
+		v.Repeated = true
+		return v, token, nil
 	}
 	v := View{Record: c.record, Live: true, IdleAt: c.record.idleAt(), MaxAt: int64(c.record.wall())}
 	v.Roles, v.RealmRoles = c.own.names, c.inRealm.names
@@ -90,6 +108,10 @@ type creation struct {
 	may          account.Authority // of the issuer
 	record       *Record
 	own, inRealm *held
+
+	key      hash   // of IdempotencyKey; zero: none
+	doubtful api.ID // a session that it may have made before; none is made beside it
+	repeated bool   // the session was there already
 }
 
 // instead returns the handle of the session that the new one replaces, or none.
@@ -196,6 +218,9 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		return api.Secret{}, err
 	}
 	tx.If = append(tx.If, may...)
+	if !c.doubtful.IsZero() {
+		tx.If = append(tx.If, store.Cond{Key: liveKey(c.doubtful)})
+	}
 	h, err := k.newHandle()
 	if err == nil {
 		err = k.replace(ctx, c, h, &tx)
@@ -223,7 +248,7 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		Permanent: c.Permanent, RememberMe: c.RememberMe, Description: c.Description, Settings: c.Settings, Properties: c.Properties, Client: c.Client,
 		IdleSeconds: c.Idle, MaxSeconds: c.Max, AbandonAfter: c.Abandon, CursorSeconds: c.Cursor,
 		Created: now, Authenticated: now, LastAccess: now, Methods: ByPassword,
-		Address: c.Address, UserAgent: c.UserAgent, Revision: 1,
+		Address: c.Address, UserAgent: c.UserAgent, Revision: 1, Repeat: c.key,
 		Epochs: Epochs{server.of(c.Permanent), realm.of(c.Permanent), a.Epoch.For(c.Permanent)},
 	}
 	c.record = r
@@ -231,23 +256,15 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	e := event.Event{
 		Time: k.clock.Now(), Kind: event.SessionCreated, SessionHandle: HandleText(h), AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username,
 		Status: Active.String(), Permanent: c.Permanent, ClientIPAddress: addressText(c.Address),
-		By: event.Actor{SessionHandle: HandleText(h), Realm: a.Realm, Username: a.Username},
+		By: k.creator(c, a, h),
 	}
 	if c.Issuer != nil {
 		r.Methods = ByIssuer
-		e.By = k.Actor(c.Issuer)
 	}
 	tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
-	if c.Issuer == nil {
-		tx.Put = append(tx.Put, k.accounts.Remember(ctx, a, c.Address)...)
-	}
-	if isNew || changed {
-		put, err := a.Put()
-		if err != nil {
-			k.table.Free(h)
-			return api.Secret{}, err
-		}
-		tx.Put = append(tx.Put, put)
+	if err := k.remember(ctx, c, a, isNew || changed, &tx); err != nil {
+		k.table.Free(h)
+		return api.Secret{}, err
 	}
 	about := event.Event{Time: e.Time, AccountID: e.AccountID, Realm: a.Realm, Username: a.Username, By: e.By}
 	if isNew {
@@ -259,9 +276,15 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		event.Append(&tx, about)
 	}
 	event.Append(&tx, e)
+	same := repetition{a.ID, c.key}
+	var before api.ID
+	if c.key != (hash{}) {
+		before = k.table.repeats.note(same, h, now, now)
+	}
 	if _, err := k.store.Commit(ctx, tx); err != nil {
-		if store.NotApplied(err) {
-			k.table.Free(h) // else the session may exist after all, and keeps its place
+		if store.NotApplied(err) { // else the session may exist after all, and keeps its place
+			k.table.Free(h)
+			k.table.repeats.undo(same, h, before)
 		}
 		return api.Secret{}, err
 	}
@@ -315,7 +338,9 @@ func (k *Keeper) replace(ctx context.Context, c *creation, successor api.ID, tx 
 	if err != nil {
 		return err
 	}
-	c.Inherit(old)
+	if err := c.Inherit(old); err != nil {
+		return err
+	}
 	end := End{Status: Replaced, At: k.now(), Reason: ReasonReauthenticated, By: HandleText(successor), LastUse: max(old.LastAccess, k.table.lastUse(h))}
 	tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
 	tx.Put = append(tx.Put, store.Put{Key: endKey(h), Value: end.encode()})

@@ -22,6 +22,7 @@ const (
 	ReasonAccountDisabled = "accountDisabled"
 	ReasonAccountDropped  = "accountDropped"
 	ReasonReauthenticated = "reauthenticated"
+	ReasonTokenTheft      = "tokenTheft"
 )
 
 // End ends a session. It is dead from the call on, whatever becomes of the

@@ -29,6 +29,13 @@ func ReadTouches(block []byte, do func(api.ID, uint32)) error {
 	return readTouches(block, func(u lastUse) { do(u.handle, u.at) })
 }
 
+// Repetitions returns how many log-ins can be repeated.
+func (k *Keeper) Repetitions() int {
+	k.table.repeats.mu.Lock()
+	defer k.table.repeats.mu.Unlock()
+	return len(k.table.repeats.made)
+}
+
 func LiveKey(h api.ID) string        { return liveKey(h) }
 func EndKey(h api.ID) string         { return endKey(h) }
 func PastKey(h api.ID) string        { return pastKey(h) }

@@ -14,7 +14,8 @@ type shard struct {
 	slots []uint64 // a power of two of them; 0 is free
 	used  int
 
-	frozen map[uint32]uint32 // by entry: number of the frozen set
+	frozen map[uint32]uint32     // by entry: number of the frozen set
+	olds   map[uint32]oldSecrets // by entry: the old tokens of a rotated session
 
 	_ [64]byte // keeps the locks of two shards on different cache lines
 }

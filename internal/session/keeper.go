@@ -194,6 +194,7 @@ type View struct {
 	MaxAt      int64 // the lifetime's wall; 0 none
 	Roles      []string
 	RealmRoles []string
+	Repeated   bool // from Create: it was there already, and has a new token
 }
 
 // Status returns where the session stands.
@@ -313,44 +314,6 @@ func (k *Keeper) Views(ctx context.Context, live []Live) ([]View, error) {
 		}
 	}
 	return views, nil
-}
-
-// List returns a page of the living sessions, oldest first: at most limit of
-// those created after the one with the given handle. more says whether there may
-// be further ones.
-func (k *Keeper) List(ctx context.Context, after api.ID, limit int) (views []View, more bool, err error) {
-	r := store.Range{Prefix: liveKeys, Limit: limit}
-	if !after.IsZero() {
-		r.After = liveKey(after)
-	}
-	for {
-		items, err := k.store.List(ctx, r)
-		if err != nil {
-			return nil, false, err
-		}
-		for i := range items {
-			h, ok := handleOf(liveKeys, items[i].Key)
-			if !ok {
-				return nil, false, ErrRecord
-			}
-			record, err := decodeRecord(h, items[i].Value)
-			if err != nil {
-				return nil, false, err
-			}
-			v, ok := k.complete(record)
-			if !ok {
-				continue
-			}
-			if len(views) == limit {
-				return views, true, nil
-			}
-			views = append(views, v)
-		}
-		if len(items) < r.Limit {
-			return views, false, nil
-		}
-		r.After = items[len(items)-1].Key
-	}
 }
 
 // Sort orders sessions by creation, the oldest first.

@@ -30,7 +30,7 @@ func (k *Keeper) Run(ctx context.Context, report func(error)) {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
-			if err := k.flushTouches(last, true); err != nil {
+			if err := errors.Join(k.flushTouches(last, true), k.flushSightings(last)); err != nil {
 				report(err)
 			}
 			return
@@ -51,9 +51,9 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 		defer cancel()
 		return work(ctx, func() bool { return timer.Err() == nil })
 	}
-	errs := []error{inTurn(k.sweep), inTurn(k.foldEnds)}
+	errs := []error{k.endStolen(ctx), k.dropNonces(ctx), inTurn(k.sweep), inTurn(k.foldEnds)}
 	if n%5 == 0 {
-		errs = append(errs, k.flushTouches(ctx, false), k.accounts.FlushFailures(ctx))
+		errs = append(errs, k.flushTouches(ctx, false), k.flushSightings(ctx), k.accounts.FlushFailures(ctx))
 	}
 	if n%60 == 0 {
 		errs = append(errs, k.foldTouches(ctx, k.manyBlocks()))
@@ -67,7 +67,7 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 // Maintain does at once all that Run does in time.
 func (k *Keeper) Maintain(ctx context.Context) error {
 	always := func() bool { return ctx.Err() == nil }
-	return errors.Join(k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purge(ctx))
+	return errors.Join(k.endStolen(ctx), k.dropNonces(ctx), k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.flushSightings(ctx), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purge(ctx))
 }
 
 // sweep writes the tombstones of sessions that died by themselves or with an

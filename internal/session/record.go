@@ -127,6 +127,8 @@ type Record struct {
 	Revision      uint64  // counts alterations, from 1
 	Client        api.ID  // the browser or device; zero: none
 	Properties    map[string]string
+	Sightings     []Sighting // the last addresses that it was used from, the oldest first; none: Address alone
+	Repeat        hash       // of the key by which its log-in can be repeated; zero: none
 
 	End End // zero while the session lives
 }

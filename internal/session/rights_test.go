@@ -369,7 +369,10 @@ func TestReauthentication(t *testing.T) {
 	caller := w.caller(token)
 	again := func(n *session.NewSession) {
 		n.Address = old.Address
-		n.Instead, n.Inherit = caller, func(r *session.Record) { n.Description, n.Settings = r.Description, r.Settings }
+		n.Instead, n.Inherit = caller, func(r *session.Record) error {
+			n.Description, n.Settings = r.Description, r.Settings
+			return nil
+		}
 	}
 	rev := w.store.Rev()
 	v, renewed, err := w.login("alice", rightPassword, again)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -44,7 +45,11 @@ type Table struct {
 	accuracy   atomic.Int64 // seconds between two writes of one last access
 
 	touched touchQueue
-	blocks  atomic.Int64 // of last uses that the store holds
+	stolen  touchQueue // sessions of which stolen tokens were shown
+	repeats repetitions
+
+	sightings sightings
+	blocks    atomic.Int64 // of last uses that the store holds
 
 	mu        sync.Mutex
 	byAccount map[api.ID]uint32
@@ -54,7 +59,8 @@ type Table struct {
 	expiry    expiry
 	reader    reader
 	dead      []api.ID // waiting for their tombstones
-	live      int      // entries
+	nonces    []rotated
+	live      int // entries
 	stale     stale
 }
 
@@ -90,6 +96,7 @@ const (
 	isPermanent uint32 = 1 << iota
 	isRememberMe
 	isFrozen     // the shard knows what it holds
+	isRotated    // the shard knows its old tokens
 	methodsShift = 8
 
 	isDying uint32 = 1 << 0 // overlay: an end is under way or could not be written
@@ -195,6 +202,8 @@ func NewTable(roles *account.Roles) *Table {
 	t.roleSets.init()
 	t.frozenSets.init()
 	t.roleSetOf(nil) // number 0, for ever: nobody holds anything unless it is said
+	t.repeats.init()
+	t.sightings.seed = maphash.MakeSeed()
 	t.limits.reserved = map[api.ID]place{}
 	t.realms.Store(&[]*realm{})
 	t.accuracy.Store(60)
@@ -235,7 +244,7 @@ func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
 		return Live{}, dst, false
 	}
 	e := t.entry(n)
-	if p.hash != nil && !e.hash.is(p.hash) {
+	if p.hash != nil && !e.hash.is(p.hash) && !t.takesOld(s, n, e, &p) {
 		return Live{}, dst, false
 	}
 	if atomic.LoadUint32(&e.overlay)&isDying != 0 && !p.ending {
@@ -273,6 +282,19 @@ func (t *Table) look(p proof, dst []byte) (Live, []byte, bool) {
 		live.IdleAt = int64(touched) + int64(e.idle)
 	}
 	return live, dst, true
+}
+
+// takesOld reports whether an old token is good still. One that is not any more
+// ends its session.
+func (t *Table) takesOld(s *shard, n uint32, e *entry, p *proof) bool {
+	if e.flags&isRotated == 0 {
+		return false
+	}
+	worth := s.old(n, p.hash, p.now)
+	if worth == stolenToken && e.flags&isPermanent == 0 && atomic.OrUint32(&e.overlay, isDying)&isDying == 0 {
+		t.steal(e.handle)
+	}
+	return worth == graceToken
 }
 
 // deadline returns the second from which on the session is dead by itself; 0 is

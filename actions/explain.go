@@ -1,0 +1,142 @@
+package actions
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"sessiond/dispatch"
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/session"
+	"sessiond/store"
+)
+
+// explanations holds what tells why a session ends.
+func (s *sessions) explanations() []dispatch.Action {
+	return []dispatch.Action{
+		dispatch.Protected(dispatch.Spec{
+			Name: "explainSession", APIs: both(), Work: dispatch.Reading, KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
+			Doc: "Tells which rule will end a session, when, and what would put that off; of one that has ended, as long as it is kept, what ended it, when, and who. " +
+				"An ended one is named by its handle.",
+			Errors: []api.Code{api.NotFound},
+		}, s.explain),
+	}
+}
+
+type explainResult struct {
+	SessionHandle  string    `json:"sessionHandle" doc:"The session's public name."`
+	Status         string    `json:"status" doc:"As describeSessions has it."`
+	EndsBy         string    `json:"endsBy,omitzero" doc:"The rule that will end it if nothing changes, the first of rules; absent: none will, or it has ended."`
+	EndsTimestamp  time.Time `json:"endsTimestamp,omitzero" doc:"When that will be."`
+	Rules          []endRule `json:"rules" doc:"All rules that will end it, the earliest first; empty where none will, or where it has ended."`
+	EndedTimestamp time.Time `json:"endedTimestamp,omitzero" doc:"When it ended."`
+	EndReason      string    `json:"endReason,omitzero" doc:"What ended it, as describeSessions has it."`
+	EndedBy        string    `json:"endedBy,omitzero" doc:"The handle of the session that ended it; absent: the server."`
+	Explanation    string    `json:"explanation" doc:"The same in words, for people."`
+}
+
+type endRule struct {
+	Rule        string    `json:"rule" enum:"idleTimeout,sessionTimeout,accountDisabled" doc:"idleTimeout, sessionTimeout, or accountDisabled: the endReason that it will have."`
+	Timestamp   time.Time `json:"timestamp" doc:"When it ends the session."`
+	SecondsLeft int64     `json:"secondsLeft" doc:"How long that is from now."`
+	ExtendedBy  string    `json:"extendedBy" doc:"What would put it off, for people."`
+}
+
+func (s *sessions) explain(ctx context.Context, c *dispatch.Call, who *session.Caller, p target) (explainResult, error) {
+	var h api.ID
+	if p.SessionHandle != "" {
+		h, _ = session.ParseHandle(p.SessionHandle)
+	} else {
+		live, err := s.living(c, who, &p, account.SessionsValidate)
+		if err != nil {
+			return explainResult{}, err
+		}
+		h = live.Handle
+	}
+	v, err := s.Sessions.Get(ctx, h)
+	if errors.Is(err, store.ErrNotFound) || (err == nil && p.SessionHandle != "" && !c.Reach.Covers(v.AccountID)) {
+		return explainResult{}, s.gone(who, h)
+	}
+	if err != nil {
+		return explainResult{}, err
+	}
+	r := explainResult{SessionHandle: session.HandleText(v.Handle), Status: v.Status().String(), Rules: []endRule{}}
+	if !v.Live {
+		r.EndedTimestamp, r.EndReason, r.EndedBy = at(v.End.At), v.End.Reason, v.End.By
+		r.Explanation = ended(&v)
+		return r, nil
+	}
+	if r.Rules, err = s.rulesOf(ctx, c, &v); err != nil {
+		return explainResult{}, err
+	}
+	r.Explanation = "nothing will end it by itself: it lives until somebody ends it"
+	if len(r.Rules) > 0 {
+		first := r.Rules[0]
+		r.EndsBy, r.EndsTimestamp, r.Explanation = first.Rule, first.Timestamp, explanationOf(first.Rule)+"; "+first.ExtendedBy
+	}
+	return r, nil
+}
+
+// rulesOf returns the rules that will end a living session, the earliest first.
+func (s *sessions) rulesOf(ctx context.Context, c *dispatch.Call, v *session.View) ([]endRule, error) {
+	rules := []endRule{}
+	add := func(reason string, unix int64, extendedBy string) {
+		if left := until(unix, c.Now); left != nil {
+			rules = append(rules, endRule{reason, at(unix), *left, extendedBy})
+		}
+	}
+	add(session.ReasonLifetime, v.MaxAt, "nothing moves the end of its lifetime: a new log-in begins another one")
+	a, err := s.Accounts.Named(ctx, v.Realm, v.Username)
+	if err != nil {
+		return nil, err
+	}
+	if a != nil && a.ID == v.AccountID && !a.DisableAt.IsZero() {
+		add(session.ReasonAccountDisabled, a.DisableAt.Unix(), "alterAccount moves disableDatetime")
+	}
+	add(session.ReasonIdle, v.IdleAt, "any use puts it off, as refresh and validate do; alterSession changes idleConnectionTimeoutSeconds")
+	slices.SortStableFunc(rules, func(a, b endRule) int { return cmp.Compare(a.SecondsLeft, b.SecondsLeft) })
+	return rules, nil
+}
+
+// explanationOf says what a rule does.
+func explanationOf(rule string) string {
+	switch rule {
+	case session.ReasonIdle:
+		return "it expires when it has not been used for its idle time"
+	case session.ReasonLifetime:
+		return "it expires at the end of its lifetime"
+	default:
+		return "its account is disabled from then on"
+	}
+}
+
+// ended says how a session ended.
+func ended(v *session.View) string {
+	text := "it was ended from elsewhere, for the reason that endReason gives"
+	switch v.End.Reason {
+	case session.ReasonLogout:
+		text = "it was logged out"
+	case session.ReasonRevoked:
+		text = "it was revoked"
+	case session.ReasonIdle:
+		text = "it had not been used for its idle time"
+	case session.ReasonLifetime:
+		text = "its lifetime was over"
+	case session.ReasonPasswordChanged:
+		text = "the password of its account was changed"
+	case session.ReasonMassLogout:
+		text = "all sessions of its server, realm or account were ended"
+	case session.ReasonAccountDisabled:
+		text = "its account was disabled, or its time was over"
+	case session.ReasonAccountDropped:
+		text = "its account was dropped"
+	case session.ReasonReauthenticated:
+		text = "a new log-in took over from it"
+	case session.ReasonTokenTheft:
+		text = "an old token of it was used after it had been replaced: it may have been stolen"
+	}
+	return text
+}

@@ -1,0 +1,195 @@
+package actions
+
+import (
+	"time"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/filter"
+	"sessiond/internal/session"
+)
+
+// A field is a member of sessionView as filters see it.
+type field struct {
+	filter.Field
+
+	value func(r *record, member string) filter.Value
+	ended bool // it is of ended sessions: a filter with it is about them too
+}
+
+// A record is a session that is filtered for a caller. Its values are those of
+// sessionView, made only where they are asked for.
+type record struct {
+	*session.View
+
+	fields  []field
+	server  *sessions
+	caller  api.ID
+	devices map[string]session.Device // by the text of the user agent, which many sessions share
+}
+
+// Value implements filter.Record.
+func (r *record) Value(number int, member string) filter.Value {
+	return r.fields[number].value(r, member)
+}
+
+// maxDevices is how many user agents one filter remembers.
+const maxDevices = 1000
+
+func (r *record) device() session.Device {
+	d, ok := r.devices[r.UserAgent]
+	if !ok && r.UserAgent != "" {
+		d = session.ParseUserAgent(r.UserAgent)
+		if len(r.devices) < maxDevices {
+			r.devices[r.UserAgent] = d
+		}
+	}
+	return d
+}
+
+// The numbers of the fields by which sessions are looked up, or which say how far
+// to look. They stand first.
+const (
+	byUsername = iota
+	byRealm
+	byAccountID
+	byHandle
+	byStatus
+)
+
+// sessionFields are the fields of sessions. Their kinds stand in docs/filter.md.
+func sessionFields() []field {
+	settings := func(name string, value func(*record) string, oneOf ...string) field {
+		return text(name, func(r *record) filter.Value { return filter.OfText(value(r)) }, oneOf...)
+	}
+	username := text("username", func(r *record) filter.Value { return filter.OfText(foldName(r.Username)) })
+	username.Fold = foldName
+	status := text("status", func(r *record) filter.Value { return filter.OfText(r.Status().String()) }, statuses()...)
+	return []field{
+		byUsername:  username,
+		byRealm:     text("realm", func(r *record) filter.Value { return filter.OfText(r.Realm) }),
+		byAccountID: text("accountId", func(r *record) filter.Value { return filter.OfText(r.AccountID.String()) }),
+		byHandle:    text("sessionHandle", func(r *record) filter.Value { return filter.OfText(session.HandleText(r.Handle)) }),
+		byStatus:    ofEnded(status),
+
+		text("description", func(r *record) filter.Value { return filter.OfText(r.Description) }),
+		text("maskedToken", func(r *record) filter.Value { return filter.OfText(r.MaskedToken()) }),
+		text("rolesMode", func(r *record) filter.Value { return filter.OfText(r.RolesMode()) }, "live", "frozen"),
+		text("userAgent", func(r *record) filter.Value { return given(r.UserAgent) }),
+		text("device/browser", func(r *record) filter.Value { return given(r.device().Browser) }),
+		text("device/os", func(r *record) filter.Value { return given(r.device().OS) }),
+		text("device/kind", func(r *record) filter.Value { return given(r.device().Kind) }, "desktop", "mobile", "tablet", "bot", "other"),
+		ofEnded(text("endReason", func(r *record) filter.Value { return given(r.End.Reason) })),
+		ofEnded(text("endedBy", func(r *record) filter.Value { return given(r.End.By) })),
+		settings("defaultApi", func(r *record) string { return r.Settings.DefaultAPI }, "admin", "session", "hub"),
+		settings("defaultDebug", func(r *record) string { return r.Settings.DefaultDebug }, "none", "max"),
+		settings("defaultDatabaseName", func(r *record) string { return r.Settings.DefaultDatabaseName }),
+		settings("defaultOwnerName", func(r *record) string { return r.Settings.DefaultOwnerName }),
+		settings("defaultBinaryFormat", func(r *record) string { return r.Settings.DefaultBinaryFormat }, "hex", "base64", "byteArray"),
+		text("defaultVariantFormat", func(r *record) filter.Value { return given(r.Settings.DefaultVariantFormat) }, "binary", "json", "string", "variantObject"),
+
+		names("roles", func(r *record) []string { return r.Roles }),
+		names("realmRoles", func(r *record) []string { return r.RealmRoles }),
+		names("authMethods", func(r *record) []string { return r.Methods.Names() }, "password", "issued"),
+
+		instant("sessionStartTimestamp", func(r *record) int64 { return r.Created }),
+		instant("sessionLastAccessedTimestamp", func(r *record) int64 { return r.LastAccess }),
+		instant("authenticationTimestamp", func(r *record) int64 { return r.Authenticated }),
+		instant("maxIdleExpirationTimestamp", func(r *record) int64 { return r.IdleAt }),
+		instant("maxSessionExpirationTimestamp", func(r *record) int64 { return r.MaxAt }),
+		instant("abandonTimestamp", func(r *record) int64 { return r.AbandonAt() }),
+		ofEnded(instant("endedTimestamp", func(r *record) int64 { return r.End.At })),
+
+		number("idleConnectionTimeoutSeconds", func(r *record) int64 { return idleShown(r.View) }),
+		number("idleCursorTimeoutSeconds", func(r *record) int64 { return r.CursorSeconds }),
+		number("maxSessionTimeoutSeconds", func(r *record) int64 { return r.MaxSeconds }),
+		number("transformBufferInitialBytes", func(r *record) int64 { return r.Settings.TransformBufferBytes }),
+		number("lastAccessAccuracySeconds", func(r *record) int64 { return r.server.Sessions.Accuracy(r.IdleSeconds) }),
+		number("revision", func(r *record) int64 { return int64(r.Revision) }), //nolint:gosec // counts alterations
+
+		flag("permanentSession", func(r *record) bool { return r.Permanent }),
+		flag("rememberMe", func(r *record) bool { return r.RememberMe }),
+		flag("current", func(r *record) bool { return r.Handle == r.caller }),
+
+		{
+			Field: filter.Field{Name: "clientIpAddress", Kind: filter.Address},
+			value: func(r *record, _ string) filter.Value { return filter.OfAddress(r.Address) },
+		},
+		{
+			Field: filter.Field{Name: "properties", Members: func(string) (filter.Kind, bool) { return filter.Text, true }},
+			value: func(r *record, member string) filter.Value {
+				if value, ok := r.Properties[member]; ok {
+					return filter.OfText(value)
+				}
+				return filter.Value{}
+			},
+		},
+	}
+}
+
+func text(name string, value func(*record) filter.Value, oneOf ...string) field {
+	return field{Field: filter.Field{Name: name, Kind: filter.Text, OneOf: oneOf}, value: func(r *record, _ string) filter.Value { return value(r) }}
+}
+
+func names(name string, value func(*record) []string, oneOf ...string) field {
+	return field{Field: filter.Field{Name: name, Kind: filter.Set, OneOf: oneOf}, value: func(r *record, _ string) filter.Value { return filter.OfSet(value(r)) }}
+}
+
+func instant(name string, value func(*record) int64) field {
+	return field{Field: filter.Field{Name: name, Kind: filter.Time}, value: func(r *record, _ string) filter.Value { return filter.OfUnix(value(r)) }}
+}
+
+func number(name string, value func(*record) int64) field {
+	return field{Field: filter.Field{Name: name, Kind: filter.Number}, value: func(r *record, _ string) filter.Value { return filter.OfNumber(value(r)) }}
+}
+
+func flag(name string, value func(*record) bool) field {
+	return field{Field: filter.Field{Name: name, Kind: filter.Bool}, value: func(r *record, _ string) filter.Value { return filter.OfBool(value(r)) }}
+}
+
+// ofEnded returns f as a field that is of ended sessions.
+func ofEnded(f field) field {
+	f.ended = true
+	return f
+}
+
+// given is a text that is absent where it is empty.
+func given(text string) filter.Value {
+	if text == "" {
+		return filter.Value{}
+	}
+	return filter.OfText(text)
+}
+
+// foldName is the form in which user names are compared. What cannot be a name,
+// nor the beginning of one, stays as it is.
+func foldName(name string) string {
+	if canonical, err := account.CanonicalPrefix(name); err == nil {
+		return canonical
+	}
+	return name
+}
+
+// statuses are all that a session may have.
+func statuses() (names []string) {
+	for s := session.Pending; s <= session.Replaced; s++ {
+		names = append(names, s.String())
+	}
+	return names
+}
+
+// living are the statuses of sessions that have not ended.
+func living() []string { return []string{session.Pending.String(), session.Active.String()} }
+
+// parseFilter reads a filter of sessions.
+func parseFilter(source string, fields []field, now time.Time) (*filter.Filter, error) {
+	table := make(filter.Table, len(fields))
+	for i := range fields {
+		table[i] = fields[i].Field
+	}
+	f, bad := filter.Parse(source, table, now)
+	if bad != nil {
+		return nil, bad.At("/params/filter")
+	}
+	return f, nil
+}
