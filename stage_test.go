@@ -228,6 +228,7 @@ func (s *stage) bindNew(kind, as, value string) string {
 var (
 	tokenForm  = regexp.MustCompile(`^sd(ses|key)_[0-9A-Za-z]{58}$`)
 	handleForm = regexp.MustCompile(`^sh_[0-9A-Za-z]{22}$`)
+	clientForm = regexp.MustCompile(`^cl_[0-9A-Za-z]{22}$`)
 	idForm     = regexp.MustCompile(`^[0-9A-Za-z]{22}$`)
 )
 
@@ -242,10 +243,13 @@ func (s *stage) name(member, text, as string) string {
 		name := s.bindNew("token", as, text)
 		_, as, _ = strings.Cut(name, ":")
 		s.bind("handle:"+as, "sh_"+text[6:28])
+		s.bind("client:"+as, "cl_"+text[6:28])
 		s.bind("mask:"+as, text[:6]+"..."+text[56:])
 		return "${" + name + "}"
 	case handleForm.MatchString(text):
 		return "${" + s.bindNew("handle", as, text) + "}"
+	case clientForm.MatchString(text):
+		return "${" + s.bindNew("client", as, text) + "}"
 	case member == "oneTimePassword":
 		return "${" + s.bindNew("once", as, text) + "}"
 	case member == "accountId" && idForm.MatchString(text):

@@ -79,6 +79,7 @@ func sessionFields() []field {
 		text("device/browser", func(r *record) filter.Value { return given(r.device().Browser) }),
 		text("device/os", func(r *record) filter.Value { return given(r.device().OS) }),
 		text("device/kind", func(r *record) filter.Value { return given(r.device().Kind) }, "desktop", "mobile", "tablet", "bot", "other"),
+		text("clientHandle", func(r *record) filter.Value { return filter.OfText(session.ClientText(r.ClientID())) }),
 		ofEnded(text("endReason", func(r *record) filter.Value { return given(r.End.Reason) })),
 		ofEnded(text("endedBy", func(r *record) filter.Value { return given(r.End.By) })),
 		settings("defaultApi", func(r *record) string { return r.Settings.DefaultAPI }, "admin", "session", "hub"),

@@ -248,7 +248,7 @@ func (s *sessions) reauthenticate(c *dispatch.Call, who *session.Caller, p *crea
 	}
 	n.Instead = who
 	n.Inherit = func(old *session.Record) (err error) {
-		n.Settings, n.Client = old.Settings, old.Client
+		n.Settings, n.Client = old.Settings, old.ClientID()
 		p.apply(&n.Settings)
 		n.RememberMe = n.RememberMe || old.RememberMe
 		if p.Description == nil {

@@ -47,6 +47,7 @@ type sessionView struct {
 	ClientIPAddresses             map[string]time.Time `json:"clientIpAddresses,omitzero" doc:"The last five addresses that it was used from, and when it first was; absent: clientIpAddress alone. A new one shows after some seconds."`
 	UserAgent                     string               `json:"userAgent,omitzero" doc:"The user agent that it was created with."`
 	Device                        *device              `json:"device,omitzero" doc:"What the user agent says it is."`
+	ClientHandle                  string               `json:"clientHandle" doc:"The public name of the browser or device: sessions that were joined there have the same one."`
 	Status                        string               `json:"status" doc:"pending, active, ended, removed, revoked, expired, abandoned or replaced."`
 	Current                       bool                 `json:"current" doc:"Is it the session of the caller?"`
 	MaxSessionTimeoutSeconds      int64                `json:"maxSessionTimeoutSeconds" doc:"Seconds after its creation at which it expires whatever happens; 0 is never."`
@@ -84,7 +85,7 @@ func (s *sessions) view(c *dispatch.Call, v *session.View, who *session.Caller) 
 		Hostname: s.Host.Name, HostUUID: s.Host.UUID, HostIPAddresses: s.Host.Addresses, HostServerNamePort: s.Host.ServerNamePort,
 		SessionHandle: session.HandleText(v.Handle), MaskedToken: v.MaskedToken(), AccountID: v.AccountID.String(), Realm: v.Realm,
 		Roles: v.Roles, RealmRoles: v.RealmRoles, RolesMode: v.RolesMode(), AuthMethods: v.Methods.Names(), AuthenticationTimestamp: at(v.Authenticated),
-		UserAgent: v.UserAgent, Status: v.Status().String(), Current: who != nil && who.Handle == v.Handle,
+		UserAgent: v.UserAgent, ClientHandle: session.ClientText(v.ClientID()), Status: v.Status().String(), Current: who != nil && who.Handle == v.Handle,
 		MaxSessionTimeoutSeconds: v.MaxSeconds, RememberMe: v.RememberMe,
 		MaxIdleExpirationTimestamp: at(v.IdleAt), MaxSessionExpirationTimestamp: at(v.MaxAt), AbandonTimestamp: at(v.AbandonAt()),
 		EndedTimestamp: at(v.End.At), EndReason: v.End.Reason, EndedBy: v.End.By,

@@ -125,7 +125,7 @@ type Record struct {
 	Epochs        Epochs
 	Frozen        *Frozen // what it holds whatever becomes of its account's roles; nil: what they are
 	Revision      uint64  // counts alterations, from 1
-	Client        api.ID  // the browser or device; zero: none
+	Client        api.ID  // the browser or device, see ClientID; zero: no session was there before it
 	Properties    map[string]string
 	Sightings     []Sighting // the last addresses that it was used from, the oldest first; none: Address alone
 	Repeat        hash       // of the key by which its log-in can be repeated; zero: none
@@ -135,6 +135,15 @@ type Record struct {
 
 // MaskedToken returns what may be shown of the session's token.
 func (r *Record) MaskedToken() string { return masked(r.Prefix, r.Secrets[0].Mask) }
+
+// ClientID returns the browser or device of the session. It is named after the
+// first session that it held.
+func (r *Record) ClientID() api.ID {
+	if r.Client.IsZero() {
+		return r.Handle
+	}
+	return r.Client
+}
 
 // AbandonAt returns when the session counts as abandoned if it is not used; 0 is
 // never.

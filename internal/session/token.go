@@ -48,6 +48,12 @@ func ParseHandle(text string) (api.ID, bool) {
 	return h, err == nil
 }
 
+// clientPrefix stands before a client's handle on the wire.
+const clientPrefix = "cl_"
+
+// ClientText returns the handle of a client as the wire has it.
+func ClientText(client api.ID) string { return clientPrefix + client.String() }
+
 // hash is the SHA-256 over a whole token: all that is ever stored of one.
 type hash [sha256.Size]byte
 
