@@ -47,9 +47,12 @@ func (s *sessions) infoAndReset(ctx context.Context, c *dispatch.Call, who *sess
 
 type refreshResult struct {
 	SessionHandle                 string    `json:"sessionHandle" doc:"The session's public name."`
+	Username                      string    `json:"username" doc:"The account's name."`
+	Realm                         string    `json:"realm" doc:"Where the account is checked."`
 	IdleSeconds                   int64     `json:"idleSeconds" doc:"How long it had not been used."`
 	IdleSecondsLeft               *int64    `json:"idleSecondsLeft,omitzero" doc:"How long it may be idle from now on; absent: for ever."`
 	LifetimeSecondsLeft           *int64    `json:"lifetimeSecondsLeft,omitzero" doc:"How long it lives at the most; absent: there is no such bound."`
+	MaxSessionTimeoutSeconds      int64     `json:"maxSessionTimeoutSeconds" doc:"Seconds after its creation at which it expires whatever happens; 0 is never."`
 	SessionLastAccessedTimestamp  time.Time `json:"sessionLastAccessedTimestamp" doc:"When it was used last: now."`
 	MaxIdleExpirationTimestamp    time.Time `json:"maxIdleExpirationTimestamp,omitzero" doc:"When it idles out if it is not used; absent: never."`
 	MaxSessionExpirationTimestamp time.Time `json:"maxSessionExpirationTimestamp,omitzero" doc:"When it expires whatever happens; absent: never."`
@@ -60,9 +63,13 @@ func (s *sessions) refresh(_ context.Context, c *dispatch.Call, who *session.Cal
 	if err != nil {
 		return refreshResult{}, err
 	}
+	named := s.Sessions.Actor(&session.Caller{Live: live})
+	if named.Username == "" {
+		return refreshResult{}, s.gone(who, live.Handle)
+	}
 	return refreshResult{
-		SessionHandle: session.HandleText(live.Handle), IdleSeconds: idle,
-		IdleSecondsLeft: until(live.IdleAt, c.Now), LifetimeSecondsLeft: until(live.MaxAt, c.Now),
+		SessionHandle: session.HandleText(live.Handle), Username: named.Username, Realm: named.Realm, IdleSeconds: idle,
+		IdleSecondsLeft: until(live.IdleAt, c.Now), LifetimeSecondsLeft: until(live.MaxAt, c.Now), MaxSessionTimeoutSeconds: max(0, live.MaxAt-live.Created),
 		SessionLastAccessedTimestamp: at(live.LastAccess), MaxIdleExpirationTimestamp: at(live.IdleAt), MaxSessionExpirationTimestamp: at(live.MaxAt),
 	}, nil
 }
