@@ -79,6 +79,7 @@ func Table(d Deps) []dispatch.Action {
 	table = append(table, s.ends()...)
 	table = append(table, s.massEnds()...)
 	table = append(table, s.rotation()...)
+	table = append(table, s.statistics()...)
 	table = append(table, a.table()...)
 	table = append(table, a.roles()...)
 	table = append(table, (&events{d}).table()...)

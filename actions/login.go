@@ -29,7 +29,7 @@ func (s *sessions) login() []dispatch.Action {
 				api.SessionLimitReached, api.SessionLimitPerIPAddress, api.SessionLimitPerUsername, api.PermanentSessionsDisabled,
 				api.PropertyNotAllowed, api.Conflict,
 			},
-		}, s.create),
+		}, s.createCounted),
 		dispatch.Protected(dispatch.Spec{
 			Name: "alterSession", APIs: both(), Work: dispatch.Writing, Allow: dispatch.Callers().Others(account.SessionsWrite),
 			Doc:    "Changes settings of a session, within the caps of services.json. What is not named stays as it is.",

@@ -19,6 +19,7 @@ import (
 func (t *Table) Apply(c store.Change) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.rate(&c)
 	over, first := t.aboveIn(c.Put)
 	for i := range c.Put {
 		if err := t.put(&c.Put[i], over); err != nil && first == nil {
@@ -35,6 +36,8 @@ func (t *Table) Apply(c store.Change) error {
 	for _, key := range c.Delete {
 		if h, ok := handleOf(liveKeys, key); ok {
 			t.remove(h)
+		} else if _, ok := handleOf(endKeys, key); ok {
+			t.unfolded--
 		}
 	}
 	return first
@@ -97,6 +100,11 @@ func (t *Table) put(item *store.Item, over above) error {
 	case endKeys:
 		if h, ok := handleOf(endKeys, item.Key); ok {
 			t.remove(h)
+			t.unfolded++
+		}
+	default:
+		if item.Key == tombstonesKey {
+			return t.takeTombstones(item)
 		}
 	}
 	return nil
@@ -308,6 +316,7 @@ func (t *Table) release(n uint32) {
 	t.texts.give(slot.name)
 	t.texts.give(slot.fence)
 	t.roleSets.give(slot.roles)
+	t.census.forget(n)
 	t.accounts.give(n)
 }
 

@@ -218,3 +218,11 @@ func (t *Table) Frozen() (sessions, sets int) {
 
 // Addresses returns how many addresses and networks the table keeps.
 func (t *Table) Addresses() int { return len(t.byAddress) }
+
+// ForgetCensus has the next statistics take another census.
+func (k *Keeper) ForgetCensus() { k.table.census.last.Store(nil) }
+
+// CountTombstones adds to a commit what keeps the counts of tombstones right.
+func (k *Keeper) CountTombstones(tx *store.Tx, change Tally) { k.countTombstones(tx, change) }
+
+const TombstonesKey = tombstonesKey

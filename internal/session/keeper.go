@@ -52,6 +52,7 @@ func Open(ctx context.Context, d Deps, progress func(n int)) (*Keeper, error) {
 		store: d.Store, table: NewTable(d.Accounts.Roles()), accounts: d.Accounts, clock: d.Clock, random: randomOr(d.Random), config: d.Config, failed: d.Failed,
 	}
 	k.table.now = k.now
+	k.table.rates.open(k.now())
 	k.Configure(d.Config.Get())
 	rev := d.Store.Rev()
 	if err := k.load(ctx, progress); err != nil {

@@ -245,7 +245,7 @@ func TestPlacesOfFailedCommits(t *testing.T) {
 		{"full", faultstore.Plan{Op: faultstore.Commit, Call: 1, Err: store.ErrFull}, api.OK},
 		{"busy", faultstore.Plan{Op: faultstore.Commit, Call: 1, Err: store.ErrBusy}, api.OK},
 		{"stopped", faultstore.Plan{Op: faultstore.Commit, Call: 1, Err: store.ErrStopped}, api.OK},
-		{"reading", faultstore.Plan{Op: faultstore.Get, Call: 1}, api.OK},
+		{"reading", faultstore.Plan{Op: faultstore.Get, Call: 2}, api.OK}, // the first is of loading
 		{"unknown, not applied", faultstore.Plan{Op: faultstore.Commit, Call: 1}, api.SessionLimitReached},
 		{"unknown, applied", faultstore.Plan{Op: faultstore.Commit, Call: 1, After: true}, api.SessionLimitReached},
 	} {

@@ -47,6 +47,10 @@ func (t *Table) Load(ctx context.Context, s store.Store, known func(*account.Acc
 	if err != nil {
 		return err
 	}
+	t.unfolded = int64(len(ended))
+	if t.tombstones, err = loadTombstones(ctx, s); err != nil {
+		return fmt.Errorf("load %s: %w", tombstonesKey, err)
+	}
 	n := 0
 	err = each(liveKeys, func(item *store.Item) error {
 		h, ok := handleOf(liveKeys, item.Key)

@@ -16,7 +16,7 @@ import (
 // What the keeper does by itself, in small batches so that nobody waits for it.
 // No rule of a session's life depends on any of it having run.
 const (
-	sweepBatch = 33 // tombstones in a commit: each is two conditions and three changes
+	sweepBatch = 33 // tombstones in a commit: each is two conditions and three changes, and one more counts them
 	purgeBatch = 90
 )
 
@@ -116,6 +116,7 @@ func isUnreadable(err error) bool {
 // bury replaces dead sessions by their tombstones, in one commit.
 func (k *Keeper) bury(ctx context.Context, handles []api.ID) error {
 	var tx store.Tx
+	var buried Tally
 	for _, h := range handles {
 		r, rev, err := k.read(ctx, h)
 		if errors.Is(err, store.ErrNotFound) {
@@ -141,11 +142,13 @@ func (k *Keeper) bury(ctx context.Context, handles []api.ID) error {
 		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h))
+		buried[r.End.Status]++
 		event.Append(&tx, k.endEvent(r, r.End, event.Actor{SessionHandle: r.End.By}))
 	}
 	if len(tx.Put) == 0 {
 		return nil
 	}
+	k.countTombstones(&tx, buried)
 	_, err := k.store.Commit(ctx, tx)
 	return err
 }
@@ -259,6 +262,7 @@ func (k *Keeper) foldEnds(ctx context.Context, more func() bool) error {
 
 func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 	var tx store.Tx
+	var folded Tally
 	for i := range items {
 		h, ok := handleOf(endKeys, items[i].Key)
 		if !ok {
@@ -280,10 +284,12 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h), Rev: items[i].Rev})
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h), endKey(h))
+		folded[r.End.Status]++
 	}
 	if len(tx.Delete) == 0 {
 		return nil
 	}
+	k.countTombstones(&tx, folded)
 	_, err := k.store.Commit(ctx, tx)
 	return err
 }
@@ -350,12 +356,17 @@ func (k *Keeper) purgePast(ctx context.Context, before time.Time) error {
 	}
 	kept := k.now()
 	var tx store.Tx
+	var gone Tally
 	flush := func(atLeast int) error {
 		if len(tx.Delete) < atLeast {
 			return nil
 		}
+		k.countTombstones(&tx, gone)
 		_, err := k.store.Commit(ctx, tx)
-		tx = store.Tx{}
+		if errors.Is(err, store.ErrConflict) { // somebody changes one of them: the next time
+			kept, err = min(kept, before.Unix()-1), nil
+		}
+		tx, gone = store.Tx{}, Tally{}
 		return err
 	}
 	err := walk(ctx, k.store, pastKeys, func(item *store.Item) error {
@@ -368,7 +379,9 @@ func (k *Keeper) purgePast(ctx context.Context, before time.Time) error {
 			return err
 		}
 		if r.End.At < before.Unix() {
+			tx.If = append(tx.If, store.Cond{Key: item.Key, Rev: item.Rev})
 			tx.Delete = append(tx.Delete, item.Key)
+			gone[r.End.Status]--
 		} else {
 			kept = min(kept, r.End.At)
 		}

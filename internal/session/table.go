@@ -49,6 +49,7 @@ type Table struct {
 	repeats repetitions
 
 	sightings sightings
+	rates     rates
 	blocks    atomic.Int64 // of last uses that the store holds
 
 	mu        sync.Mutex
@@ -62,6 +63,10 @@ type Table struct {
 	nonces    []rotated
 	live      int // entries
 	stale     stale
+	census    census
+
+	tombstones tombstones
+	unfolded   int64 // ends that the store holds beside their records
 }
 
 // An entry is one living session, in two cache lines. It holds no pointers.
