@@ -22,18 +22,18 @@ func (s *sessions) statistics() []dispatch.Action {
 }
 
 type statisticsResult struct {
-	Sessions      livingView    `json:"sessions" doc:"Living sessions."`
-	Realms        []realmCount  `json:"realms" doc:"The same by realm."`
-	Limits        []limitView   `json:"limits" doc:"The server's limits and what counts against them."`
-	Tombstones    waitingView   `json:"tombstones" doc:"Ended sessions that are kept, by status."`
-	Rates         ratesView     `json:"rates" doc:"What happened lately."`
-	AsOfTimestamp time.Time     `json:"asOfTimestamp" doc:"When ages and topAccounts were counted: all else is of this moment."`
-	Ages          agesView      `json:"ages" doc:"Living sessions by the time since their creation; each once."`
+	Living        livingView     `json:"living" doc:"Living sessions."`
+	Realms        []realmCount   `json:"realms" doc:"The same by realm."`
+	Limits        []limitView    `json:"limits" doc:"The server's limits and what counts against them."`
+	Tombstones    waitingView    `json:"tombstones" doc:"Ended sessions that are kept, by status."`
+	Rates         ratesView      `json:"rates" doc:"What happened lately."`
+	AsOfTimestamp time.Time      `json:"asOfTimestamp" doc:"When ages and topAccounts were counted: all else is of this moment."`
+	Ages          agesView       `json:"ages" doc:"Living sessions by the time since their creation; each once."`
 	TopAccounts   []accountCount `json:"topAccounts" doc:"The ten accounts with the most living sessions, the most first."`
 }
 
 type livingView struct {
-	Living    int64 `json:"living" doc:"All of them."`
+	Sessions  int64 `json:"sessions" doc:"All of them."`
 	Temporary int64 `json:"temporary" doc:"Those that are no API keys."`
 	Permanent int64 `json:"permanent" doc:"API keys."`
 	Active    int64 `json:"active" doc:"Those of status active."`
@@ -42,7 +42,7 @@ type livingView struct {
 
 type realmCount struct {
 	Realm     string `json:"realm" doc:"The realm; one that services.json names no more has sessions too."`
-	Living    int64  `json:"living" doc:"Its living sessions."`
+	Sessions  int64  `json:"sessions" doc:"Its living sessions."`
 	Temporary int64  `json:"temporary" doc:"Those that are no API keys."`
 	Permanent int64  `json:"permanent" doc:"API keys."`
 }
@@ -107,7 +107,7 @@ func (s *sessions) showStatistics(ctx context.Context, c *dispatch.Call, _ *sess
 	}
 	living := n.Living
 	r := statisticsResult{
-		Sessions:   livingView{living.Sessions, living.Sessions - living.Permanent, living.Permanent, living.Sessions, 0},
+		Living:     livingView{living.Sessions, living.Sessions - living.Permanent, living.Permanent, living.Sessions, 0},
 		Realms:     make([]realmCount, len(n.Realms)),
 		Limits:     []limitView{{"maxJsonApiSessions", c.Config.Defaults.MaxSessions, n.Taken}},
 		Tombstones: waitingView{endedOf(&n.Tombstones), n.Waiting},

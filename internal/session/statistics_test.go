@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,146 +95,6 @@ func TestRefusalsAreCounted(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("last %s: %v, want %v", name, got, want)
 		}
-	}
-}
-
-// Tombstones that an older program wrote are counted at the start; from the first
-// change on the counts are stored.
-func TestTombstonesWithoutCounts(t *testing.T) {
-	w := newWorld(t, unlimited())
-	for _, user := range []string{"ann", "bob", "cat"} {
-		w.ended(user)
-	}
-	w.issued("dan", idle(60))
-	w.advance(60)
-	w.maintain()
-	if _, err := w.inner.Commit(w.ctx(), store.Tx{Delete: []string{session.TombstonesKey}}); err != nil {
-		t.Fatal(err)
-	}
-	check := func(when string, ended, expired int64) {
-		t.Helper()
-		if got := w.statistics().Tombstones; got != (session.Tally{session.Ended: ended, session.Expired: expired}) {
-			t.Errorf("%s: %v, want %d ended and %d expired", when, got, ended, expired)
-		}
-	}
-	w.restart()
-	check("counted", 3, 1)
-	if w.has(session.TombstonesKey) {
-		t.Error("the counts are written before there is need")
-	}
-	w.ended("eve")
-	w.maintain()
-	check("one more", 4, 1)
-	if !w.has(session.TombstonesKey) {
-		t.Error("the counts are not written")
-	}
-	w.restart()
-	check("loaded", 4, 1)
-}
-
-// A tombstone that nobody can read keeps nobody from starting.
-func TestUnreadableTombstonesAreNotCounted(t *testing.T) {
-	w := newWorld(t, unlimited())
-	w.ended("ann")
-	w.maintain()
-	tx := store.Tx{Delete: []string{session.TombstonesKey}, Put: []store.Put{{Key: session.PastKey(handleOfVectors), Value: []byte("junk")}}}
-	if _, err := w.inner.Commit(w.ctx(), tx); err != nil {
-		t.Fatal(err)
-	}
-	w.restart()
-	if got := w.statistics().Tombstones; got != (session.Tally{session.Ended: 1}) {
-		t.Errorf("counted: %v", got)
-	}
-}
-
-// Whoever rewrites a tombstone beside the maintenance takes part in the counting:
-// whichever of them comes first, nothing is counted twice or not at all.
-func TestTombstonesChangeUnderTheMaintenance(t *testing.T) {
-	for name, before := range map[string]func(*world){
-		"fold":  func(w *world) { w.ended("bob") },
-		"bury":  func(w *world) { w.issued("bob", idle(1)); w.advance(1) },
-		"purge": func(w *world) { w.clock.Advance(29 * 24 * time.Hour) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			between := &hook{}
-			inner := mem.New()
-			between.Store = inner
-			w := newWorldOn(t, unlimited(), inner, between)
-			h := w.ended("ann")
-			w.ended("cat")
-			w.maintain()
-			before(w)
-			between.before = func(tx *store.Tx) error {
-				if puts(tx, "server/") {
-					between.before = nil
-					w.removeTombstone(h)
-				}
-				return nil
-			}
-			w.maintain()
-			w.checkStatistics("at first")
-			w.maintain()
-			w.advance(1)
-			w.checkStatistics("later")
-			if name == "purge" && w.keys(session.PastKeys) != 0 {
-				t.Error("what was changed under a purge is never purged")
-			}
-			w.restart()
-			w.checkStatistics("after a restart")
-		})
-	}
-}
-
-// Whatever call of the maintenance fails, and whether its work was done, the counts
-// stay right.
-func TestTombstonesSurviveFaults(t *testing.T) {
-	story := func(plan faultstore.Plan) (calls int) {
-		inner := mem.New()
-		first := newWorldOn(t, unlimited(), inner, inner)
-		for range 40 {
-			first.ended("ann")
-			first.issued("bob", idle(60))
-		}
-		first.maintain()
-		first.clock.Advance(14 * 24 * time.Hour)
-		for range 40 {
-			first.ended("ann")
-			first.issued("bob", idle(60))
-		}
-		first.advance(60)
-		first.Close()
-		faults := faultstore.New(inner, plan)
-		w := newWorldOn(t, unlimited(), inner, inner)
-		w.Close()
-		w.store = faults
-		w.clock.Advance(first.clock.Now().Sub(w.clock.Now()))
-		w.open()
-		failed := 0
-		for _, what := range []string{"a fold and a sweep", "again", "a purge", "again"} {
-			if what == "a purge" {
-				w.clock.Advance(15 * 24 * time.Hour)
-			}
-			if err := w.Maintain(w.ctx()); err != nil {
-				failed++
-			}
-			w.checkStatistics(fmt.Sprint(plan, " ", what))
-		}
-		if conflict := errors.Is(plan.Err, store.ErrConflict); failed > 1 || failed == 0 && plan.Call > 0 && !conflict || failed > 0 && conflict {
-			t.Errorf("%v: %d times it failed", plan, failed)
-		}
-		w.restart()
-		w.checkStatistics(fmt.Sprint(plan, " and a restart"))
-		return faults.Calls(faultstore.Commit)
-	}
-	calls := story(faultstore.Plan{})
-	if calls < 6 {
-		t.Fatalf("%d commits", calls)
-	}
-	for call := 1; call <= calls; call++ {
-		for _, after := range []bool{false, true} {
-			story(faultstore.Plan{Call: call, Op: faultstore.Commit, After: after})
-		}
-		story(faultstore.Plan{Call: call, Op: faultstore.Commit, Err: store.ErrConflict})
 	}
 }
 
@@ -527,23 +386,4 @@ func (w *world) ended(username string) api.ID {
 		w.t.Fatalf("end: %v, %v", done, err)
 	}
 	return v.Handle
-}
-
-// removeTombstone makes an ended session a removed one.
-func (w *world) removeTombstone(h api.ID) {
-	w.t.Helper()
-	item, err := w.inner.Get(w.ctx(), session.PastKey(h))
-	if err != nil {
-		w.t.Fatalf("%v", err)
-	}
-	r, err := session.DecodeRecord(h, item.Value)
-	if err != nil {
-		w.t.Fatalf("%v", err)
-	}
-	r.End.Status = session.Removed
-	tx := store.Tx{If: []store.Cond{{Key: item.Key, Rev: item.Rev}}, Put: []store.Put{{Key: item.Key, Value: r.Encode()}}}
-	w.CountTombstones(&tx, session.Tally{session.Ended: -1, session.Removed: 1})
-	if _, err := w.inner.Commit(w.ctx(), tx); err != nil {
-		w.t.Fatalf("remove: %v", err)
-	}
 }
