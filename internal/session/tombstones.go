@@ -25,7 +25,7 @@ func (y Tally) encode() []byte {
 	e := encoder(make([]byte, 0, 32))
 	for status, n := range y {
 		if status > 0 {
-			e.number(protowire.Number(status), uint64(max(0, n))) //nolint:gosec // few
+			e.number(protowire.Number(status), uint64(max(0, n)))
 		}
 	}
 	return e
