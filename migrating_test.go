@@ -10,6 +10,15 @@ import (
 	"testing"
 )
 
+// theirRequests are those of the systems that the page is about.
+var theirRequests = []string{
+	"`createSession` with `permanentSession`", "`describeSessions` with `authTokens`", "`describeSessions` without",
+	"`POST /api/session?realmName=R`", "`GET /api/session`", "the end of a session",
+	"`getSessionInfo` with `tokenId`", "`getSessionInfoAndResetIdleTime`", "`validate`", "`validate&refresh=false`", "`refresh`", "`logout`",
+	"`GET sessions?_queryFilter=F`", "`logoutByHandle`", "`logoutByUser`", "`getSessionProperties`", "`updateSessionProperties`",
+	"`POST /api/auth/login`", "`DELETE /api/admin/sessions/<id>`", "`DELETE FROM \"Session\"`",
+}
+
 // What docs/migrating.md says of another system's request or name is true of the
 // step that the row gives: the first name in its column "here" is what is asked
 // there, if it is an action, each name stands in the request, the answer or the
@@ -22,6 +31,11 @@ func TestMigratingSaysWhatIs(t *testing.T) {
 	rows, faults := migrationRows(string(text))
 	for _, fault := range faults {
 		t.Error(fault)
+	}
+	for _, request := range theirRequests {
+		if !slices.ContainsFunc(rows, func(row migrationRow) bool { return strings.Contains(row.there, request) }) {
+			t.Errorf("no row is about %s", request)
+		}
 	}
 	actions := map[string]bool{}
 	for _, d := range describeActions() {
@@ -53,6 +67,7 @@ func TestMigratingSaysWhatIs(t *testing.T) {
 // to be seen.
 type migrationRow struct {
 	line    string
+	there   string   // the other system's name of it
 	here    []string // what stands there as code
 	shownIn []string // story/step
 }
@@ -68,7 +83,7 @@ func migrationRows(page string) (rows []migrationRow, faults []string) {
 			continue
 		}
 		cells := strings.Split(strings.Trim(line, "|"), "|")
-		row := migrationRow{line: line, shownIn: strings.Fields(cells[len(cells)-1])}
+		row := migrationRow{line: line, there: cells[0], shownIn: strings.Fields(cells[len(cells)-1])}
 		if len(cells) == 4 {
 			for _, found := range code.FindAllStringSubmatch(cells[1], -1) {
 				row.here = append(row.here, found[1])
