@@ -79,6 +79,7 @@ type parts struct {
 type server struct {
 	accounts   *account.Directory
 	sessions   *session.Keeper
+	tail       *event.Tail
 	dispatcher *dispatch.Dispatcher
 	apis       *dispatch.Switches
 }
@@ -100,8 +101,12 @@ func assemble(ctx context.Context, p parts) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the sessions: %w", err)
 	}
+	s.tail, err = event.OpenTail(ctx, p.Store) // after the table: what it hands out has happened there
+	if err != nil {
+		return nil, err
+	}
 	s.dispatcher, err = dispatch.New(dispatch.Deps{Sessions: s.sessions, Config: p.Config, Clock: p.Clock, Log: p.Log, APIs: s.apis}, actions.Table(actions.Deps{
-		Sessions: s.sessions, Accounts: s.accounts, Events: actions.ReadEvents(p.Store), Clock: p.Clock, Host: p.Host, PasswordChanged: p.PasswordChanged,
+		Sessions: s.sessions, Accounts: s.accounts, Events: actions.ReadEvents(p.Store), Tail: s.tail, Clock: p.Clock, Host: p.Host, PasswordChanged: p.PasswordChanged,
 		APIs: s.apis, Services: p.Services, Record: actions.WriteEvents(p.Store),
 	}))
 	return s, err
@@ -139,6 +144,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	defer s.sessions.Close()
+	defer s.tail.Close()
 	debug.FreeOSMemory() // loading leaves much garbage behind, and little comes after it
 
 	door := httpd.New(httpd.Options{Holder: holder, Log: log, Ready: readiness(st)}, s.dispatcher)
@@ -183,6 +189,7 @@ func work(ctx context.Context, s *server, door *httpd.Server, log *logging.Logge
 			return err
 		case <-ctx.Done():
 			log.Info("stopping: finishing what runs")
+			s.tail.Drain()
 			err := door.Shutdown(background)
 			cancel()
 			return errors.Join(err, <-done, s.accounts.FlushFailures(context.WithoutCancel(ctx)))

@@ -368,6 +368,11 @@ var matrix = []struct {
 		"12031 12031 21201 21201 21201 21201 0     0     0     0",
 	},
 	{
+		"watchSessions", `{"waitSeconds":0}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 0     0     0     0     0     0     0     0",
+	},
+	{
 		"listActions", `{}`,
 		"0     12031 0     0     0     0     0     0     0     0",
 		"0     12031 0     0     0     0     0     0     0     0",
@@ -436,7 +441,7 @@ func TestMatrix(t *testing.T) {
 
 // readOnly are the actions that change nothing but times of use.
 var readOnly = []string{
-	"pingSession", "getSessionProperties", "describeSessions", "listSessions", "getSessionInfo", "getSessionInfoAndResetIdleTime", "refresh", "explainSession", "validate", "listAccounts", "listEvents", "sessionStatistics", "listActions", "listRealms", "listServices",
+	"pingSession", "getSessionProperties", "describeSessions", "listSessions", "getSessionInfo", "getSessionInfoAndResetIdleTime", "refresh", "explainSession", "validate", "listAccounts", "listEvents", "sessionStatistics", "watchSessions", "listActions", "listRealms", "listServices",
 	"describeAccounts", "listRoles", "describeRoles",
 }
 

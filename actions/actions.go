@@ -31,6 +31,7 @@ type Deps struct {
 	Sessions *session.Keeper
 	Accounts *account.Directory
 	Events   EventReader
+	Tail     *event.Tail
 	Clock    clock.Clock
 	Host     Host
 	APIs     *dispatch.Switches // those that the dispatcher asks
@@ -83,6 +84,7 @@ func Table(d Deps) []dispatch.Action {
 	table = append(table, a.table()...)
 	table = append(table, a.roles()...)
 	table = append(table, (&events{d}).table()...)
+	table = append(table, (&events{d}).watching()...)
 	table = append(table, (&services{d}).table()...)
 	c := &catalogue{}
 	table = append(table, c.table()...)

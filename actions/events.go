@@ -3,7 +3,9 @@ package actions
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"sessiond/dispatch"
 	"sessiond/internal/account"
@@ -98,10 +100,23 @@ func named(username string) (func(shown string) bool, error) {
 		return nil, nil //nolint:nilnil // nothing is asked for
 	}
 	canonical, err := account.Canonical(username)
+	plain := isASCII(username)
 	return func(shown string) bool {
+		if plain && isASCII(shown) { // nearly all are: of each event that somebody waits for, this is asked
+			return strings.EqualFold(shown, username)
+		}
 		other, err := account.Canonical(shown)
 		return err == nil && other == canonical
 	}, err
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 func viewOfEvent(l *event.Logged) eventView {

@@ -28,6 +28,7 @@ var works = map[string][]dispatch.Work{
 	"refresh":  {dispatch.Quick},
 	"revoke":   {dispatch.Ending},
 	"validate": {dispatch.Quick},
+	"watch":    {dispatch.Watching},
 }
 
 // What ends sessions is never held up by other work, nor is validate, and what

@@ -29,6 +29,10 @@ const (
 	// Ending takes rights away, which no other work may put off: it is never refused
 	// for too much work, and its commits go before the others.
 	Ending
+	// Watching waits for what may never come, and so for as long as its caller asks
+	// and its handler allows, not for the time of a request. It keeps busy nothing but
+	// memory.
+	Watching
 	// Quick is answered from memory at once: it has no bound and no time limit.
 	Quick
 )
@@ -43,6 +47,8 @@ func (w Work) String() string {
 		return "is refused with 21901 where too many changes are under way"
 	case Ending:
 		return "goes before other changes"
+	case Watching:
+		return "waits as long as it is asked to, or is refused with 21901 where too many do"
 	case Reading, Quick:
 		return "is answered at once"
 	}
@@ -51,6 +57,7 @@ func (w Work) String() string {
 
 const (
 	maxListingsWaiting = 64
+	maxWatching        = 10_000
 	maxWriting         = 1024 // a quarter of the store's queue: what the server itself has to write finds room
 )
 
@@ -65,6 +72,8 @@ func newGates() gates {
 	return gates{
 		Listing: {what: "listings", places: make(chan struct{}, maxListings()), room: maxListingsWaiting},
 		Writing: {what: "changes", places: make(chan struct{}, maxWriting)},
+
+		Watching: {what: "watches", places: make(chan struct{}, maxWatching)},
 	}
 }
 

@@ -29,6 +29,7 @@ func TestAdmission(t *testing.T) {
 		{dispatch.Writing, 1024, 0, "changes"},
 		{dispatch.Reading, many, 0, ""},
 		{dispatch.Ending, many, 0, ""},
+		{dispatch.Watching, many, 0, ""},
 		{dispatch.Quick, many, 0, ""},
 	} {
 		t.Run(tt.work.String(), func(t *testing.T) {
@@ -49,7 +50,7 @@ func TestAdmission(t *testing.T) {
 						t.Fatalf("refused with %d, Retry-After %d: %s", a.Status, a.RetryAfterSeconds, a.Body)
 					}
 				}
-				for _, other := range []dispatch.Work{dispatch.Quick, dispatch.Reading, dispatch.Ending, dispatch.Writing, dispatch.Listing} {
+				for _, other := range []dispatch.Work{dispatch.Quick, dispatch.Reading, dispatch.Ending, dispatch.Writing, dispatch.Listing, dispatch.Watching} {
 					if other != tt.work {
 						if a := r.ask("pass", other); a.Status != 200 {
 							t.Errorf("what %s suffers from it: %s", other, a.Body)
@@ -165,12 +166,35 @@ func TestWaitingCountsAgainstTheTimeLimit(t *testing.T) {
 	})
 }
 
-// What is quick is spared the cost of a time limit; nothing else does without.
-func TestOnlyQuickWorkHasNoTimeLimit(t *testing.T) {
+// So many may watch, and one more is refused at once.
+func TestTooManyWatch(t *testing.T) {
+	const room = 10_000
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t)
+		for range room {
+			r.send("hold", dispatch.Watching)
+		}
+		synctest.Wait()
+		if in := r.inside.Load(); in != room {
+			t.Fatalf("%d watch, want %d", in, room)
+		}
+		if a := r.ask("pass", dispatch.Watching); a.Status != 503 || !bytes.Contains(a.Body, []byte("too many watches are under way")) {
+			t.Errorf("one more is answered %d: %s", a.Status, a.Body)
+		}
+		close(r.next)
+		for range room {
+			<-r.answers
+		}
+	})
+}
+
+// What is quick is spared the cost of a time limit, and who watches has one of his
+// own; nothing else does without.
+func TestWhatHasNoTimeLimit(t *testing.T) {
 	r := newRoom(t)
 	for work := dispatch.Listing; work <= dispatch.Quick; work++ {
 		limited := bytes.Contains(r.ask("timed", work).Body, []byte(`"errorCode":0`))
-		if limited == (work == dispatch.Quick) {
+		if limited == (work == dispatch.Quick || work == dispatch.Watching) {
 			t.Errorf("%d has a time limit: %v", work, limited)
 		}
 	}
@@ -209,7 +233,7 @@ type room struct {
 }
 
 func newRoom(t testing.TB) *room {
-	r := &room{t: t, places: max(1, runtime.GOMAXPROCS(0)-1), next: make(chan struct{}), answers: make(chan api.Answer, 4096)}
+	r := &room{t: t, places: max(1, runtime.GOMAXPROCS(0)-1), next: make(chan struct{}), answers: make(chan api.Answer, 16_384)}
 	var table []dispatch.Action
 	for work := dispatch.Listing; work <= dispatch.Quick; work++ {
 		for name, do := range map[string]func(context.Context) error{

@@ -87,6 +87,7 @@ type Call struct {
 	Token     api.Secret       // the token that was shown, if it belongs to a live session
 	DeadToken api.Secret       // the token that was shown, if it belongs to no live session
 	Known     []byte           // what validate answers about the caller's account, see session.Keeper.Check
+	InBatch   bool             // others wait for its answer, in one request's time
 	Scratch   []byte           // for results that borrow memory until they are written
 
 	stale    bool // he lacks reach for want of a recent log-in

@@ -39,7 +39,7 @@ func (d *Dispatcher) Serve(ctx context.Context, r *api.Request, dst []byte) api.
 	case err != nil:
 		return d.refuse(cfg, r, err, dst)
 	case !batch:
-		body, failure := d.one(ctx, cfg, r, items[0], dst)
+		body, failure := d.one(ctx, cfg, r, items[0], false, dst)
 		return answer(cfg, body, failure)
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout.Duration())
@@ -53,7 +53,7 @@ func (d *Dispatcher) Serve(ctx context.Context, r *api.Request, dst []byte) api.
 			dst = appendFailure(dst, api.Errorf(api.TooLarge, "the answers before this one fill a response: nothing was done, send it again"))
 			continue
 		}
-		dst, _ = d.one(ctx, cfg, r, item, dst)
+		dst, _ = d.one(ctx, cfg, r, item, true, dst)
 	}
 	return api.Answer{Status: 200, Body: append(dst, ']')}
 }
@@ -92,7 +92,7 @@ func (d *Dispatcher) refuse(cfg *config.Config, r *api.Request, err error, dst [
 
 // one answers one envelope: it runs it, writes the answer and the line in the
 // log. The failure is nil on success.
-func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request, item, dst []byte) ([]byte, *api.Error) {
+func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request, item []byte, batch bool, dst []byte) ([]byte, *api.Error) {
 	begun := d.deps.Clock.Now()
 	c, ok := d.calls.Get().(*call)
 	if !ok {
@@ -104,7 +104,7 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 			d.calls.Put(c)
 		}
 	}()
-	c.Config, c.Settings, c.Address, c.UserAgent, c.Now = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent, begun.Unix()
+	c.Config, c.Settings, c.Address, c.UserAgent, c.Now, c.InBatch = cfg, &cfg.Defaults.Settings, r.Address, r.UserAgent, begun.Unix(), batch
 
 	err := d.serve(ctx, c, r, item)
 	failure := Classify(err)
@@ -154,9 +154,11 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 		d.deps.Sessions.UsedFrom(c.who.Handle, c.Address)
 	}
 	if a.Work != Quick {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.Config.RequestTimeout.Duration())
-		defer cancel()
+		if a.Work != Watching {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, c.Config.RequestTimeout.Duration())
+			defer cancel()
+		}
 		gate := &d.gates[a.Work]
 		if err := gate.enter(ctx); err != nil {
 			return err

@@ -1,6 +1,7 @@
-// Package event is the log of changes and those who read it: audit now, watches
-// and webhooks later. Each change appends its event in its own commit; cursors
-// are opaque; what the chain of the log proves, store.VerifyLog says.
+// Package event is the log of changes and those who read it. Each change appends
+// its event in its own commit; cursors are opaque; what the chain of the log
+// proves, store.VerifyLog says. Read answers audits from the store; a Tail keeps
+// the last events in memory and hands them to those who wait for the next.
 package event
 
 import (
@@ -14,7 +15,9 @@ type Kind string
 const (
 	SessionCreated       Kind = "sessionCreated"
 	SessionAltered       Kind = "sessionAltered"
-	SessionEnded         Kind = "sessionEnded"
+	SessionEnded         Kind = "sessionEnded"   // by somebody; any end is one of this and the two below
+	SessionExpired       Kind = "sessionExpired" // by itself
+	SessionEvicted       Kind = "sessionEvicted" // by a limit
 	SessionRotated       Kind = "sessionRotated"
 	AccountCreated       Kind = "accountCreated"
 	PasswordChanged      Kind = "passwordChanged"

@@ -30,6 +30,7 @@ type Query struct {
 	SessionHandle string
 	Realm         string
 	Username      func(shown string) bool // whether a name is the one that is asked for
+	Only          func(*Event) bool       // beside all others; nil: all
 	After         time.Time
 	Before        time.Time
 	Oldest        bool   // oldest first; else newest first
@@ -103,6 +104,7 @@ func (q *Query) fits(e *Event) bool {
 	return (len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)) &&
 		(q.SessionHandle == "" || q.SessionHandle == e.SessionHandle || q.SessionHandle == e.By.SessionHandle) &&
 		(q.Realm == "" || q.Realm == e.Realm) &&
+		(q.Only == nil || q.Only(e)) &&
 		(q.Username == nil || q.Username(e.Username)) &&
 		(q.After.IsZero() || e.Time.After(q.After)) &&
 		(q.Before.IsZero() || e.Time.Before(q.Before))
@@ -130,9 +132,13 @@ func (q *Query) start() (uint64, error) {
 	}
 	at, err := strconv.ParseUint(q.Cursor[1:], 36, 64)
 	if err != nil || q.Cursor[:1] != q.direction() || at == 0 {
-		return 0, api.Errorf(api.BadParam, "cursor must be one that the same query was answered with").At("/params/cursor")
+		return 0, badCursor("must be one that the same query was answered with")
 	}
 	return at, nil
+}
+
+func badCursor(fault string) *api.Error {
+	return api.Errorf(api.BadParam, "cursor %s", fault).At("/params/cursor")
 }
 
 // Purge forgets events older than a moment, in small commits, and keeps the

@@ -64,10 +64,17 @@ func (k *Keeper) end(ctx context.Context, h api.ID, end End, by event.Actor) (do
 }
 
 // endEvent tells of an end that is committed now; the session may have died
-// earlier.
+// earlier. It is the one place that says of which kind an end is.
 func (k *Keeper) endEvent(r *Record, end End, by event.Actor) event.Event {
+	kind := event.SessionEnded
+	switch {
+	case end.Status == Expired:
+		kind = event.SessionExpired
+	case end.Status == Replaced && end.Reason != ReasonReauthenticated:
+		kind = event.SessionEvicted
+	}
 	return event.Event{
-		Time: k.clock.Now(), Kind: event.SessionEnded, SessionHandle: HandleText(r.Handle), AccountID: r.AccountID.String(),
+		Time: k.clock.Now(), Kind: kind, SessionHandle: HandleText(r.Handle), AccountID: r.AccountID.String(),
 		Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, Status: end.Status.String(), Reason: end.Reason,
 		ClientIPAddress: addressText(r.Address), By: by,
 	}

@@ -107,6 +107,12 @@ func (k *Keeper) Authenticate(token string, touch bool) (Caller, bool) {
 	return Caller{live}, ok
 }
 
+// Present returns a caller as he is now; ok is false if his session lives no longer.
+func (k *Keeper) Present(h api.ID) (c Caller, ok bool) {
+	c.Live, _, ok = k.table.look(proof{handle: h, now: k.now()}, nil)
+	return c, ok
+}
+
 // Check returns the session whose token this is, and appends to dst what
 // validate answers about its account: members of a JSON object, each with a
 // comma before it.

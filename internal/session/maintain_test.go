@@ -83,7 +83,11 @@ func TestTombstones(t *testing.T) {
 				t.Errorf("%d keys and entries are left", n)
 			}
 			log := w.events(v.Handle)
-			if len(log) != 2 || log[0].Kind != event.SessionCreated || log[1].Kind != event.SessionEnded {
+			kind := event.SessionEnded
+			if tt.want.Status == session.Expired {
+				kind = event.SessionExpired
+			}
+			if len(log) != 2 || log[0].Kind != event.SessionCreated || log[1].Kind != kind {
 				t.Fatalf("the log has %+v", log)
 			}
 			e := log[1]
