@@ -359,10 +359,10 @@ func (t *Tail) catchUp(ctx context.Context, q *Query, b *Batch) (end bool, err e
 		entries, ok := t.recent(b.At, scanPage)
 		if !ok {
 			entries, err = t.stored(ctx, b.At)
-			switch {
-			case ctx.Err() != nil:
+			if isOver(ctx) {
 				return true, nil
-			case err != nil:
+			}
+			if err != nil {
 				return false, err
 			}
 			scanned += len(entries)
@@ -393,6 +393,15 @@ func (t *Tail) catchUp(ctx context.Context, q *Query, b *Batch) (end bool, err e
 		case len(entries) < scanPage && ok:
 			return len(b.Events) > 0 || b.Gap, nil
 		}
+	}
+}
+
+func isOver(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	default:
+		return false
 	}
 }
 
