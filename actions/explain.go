@@ -35,6 +35,7 @@ type explainResult struct {
 	EndedTimestamp time.Time `json:"endedTimestamp,omitzero" doc:"When it ended."`
 	EndReason      string    `json:"endReason,omitzero" doc:"What ended it, as describeSessions has it."`
 	EndedBy        string    `json:"endedBy,omitzero" doc:"The handle of the session that ended it; absent: the server."`
+	KeptUntil      time.Time `json:"keptUntilTimestamp,omitzero" doc:"Until when what is known of an ended session is kept, by services.json as it is now; absent: for ever."`
 	Explanation    string    `json:"explanation" doc:"The same in words, for people."`
 }
 
@@ -42,6 +43,7 @@ type endRule struct {
 	Rule        string    `json:"rule" enum:"idleTimeout,sessionTimeout,accountDisabled" doc:"idleTimeout, sessionTimeout, or accountDisabled: the endReason that it will have."`
 	Timestamp   time.Time `json:"timestamp" doc:"When it ends the session."`
 	SecondsLeft int64     `json:"secondsLeft" doc:"How long that is from now."`
+	Tolerance   int64     `json:"toleranceSeconds,omitzero" doc:"Of idleTimeout: how much later than maxIdleExpirationTimestamp that is; absent: not at all."`
 	ExtendedBy  string    `json:"extendedBy" doc:"What would put it off, for people."`
 }
 
@@ -66,6 +68,9 @@ func (s *sessions) explain(ctx context.Context, c *dispatch.Call, who *session.C
 	r := explainResult{SessionHandle: session.HandleText(v.Handle), Status: v.Status().String(), Rules: []endRule{}}
 	if !v.Live {
 		r.EndedTimestamp, r.EndReason, r.EndedBy = at(v.End.At), v.End.Reason, v.End.By
+		if retention := c.Config.Defaults.Retention(); retention > 0 {
+			r.KeptUntil = at(v.End.At).Add(retention)
+		}
 		r.Explanation = ended(&v)
 		return r, nil
 	}
@@ -75,7 +80,7 @@ func (s *sessions) explain(ctx context.Context, c *dispatch.Call, who *session.C
 	r.Explanation = "nothing will end it by itself: it lives until somebody ends it"
 	if len(r.Rules) > 0 {
 		first := r.Rules[0]
-		r.EndsBy, r.EndsTimestamp, r.Explanation = first.Rule, first.Timestamp, explanationOf(first.Rule)+"; "+first.ExtendedBy
+		r.EndsBy, r.EndsTimestamp, r.Explanation = first.Rule, first.Timestamp, explanationOf(&first)+"; "+first.ExtendedBy
 	}
 	return r, nil
 }
@@ -85,7 +90,7 @@ func (s *sessions) rulesOf(ctx context.Context, c *dispatch.Call, v *session.Vie
 	rules := []endRule{}
 	add := func(reason string, unix int64, extendedBy string) {
 		if left := until(unix, c.Now); left != nil {
-			rules = append(rules, endRule{reason, at(unix), *left, extendedBy})
+			rules = append(rules, endRule{Rule: reason, Timestamp: at(unix), SecondsLeft: *left, ExtendedBy: extendedBy})
 		}
 	}
 	add(session.ReasonLifetime, v.MaxAt, "nothing moves the end of its lifetime: a new log-in begins another one")
@@ -96,17 +101,22 @@ func (s *sessions) rulesOf(ctx context.Context, c *dispatch.Call, v *session.Vie
 	if a != nil && a.ID == v.AccountID && !a.DisableAt.IsZero() {
 		add(session.ReasonAccountDisabled, a.DisableAt.Unix(), "alterAccount moves disableDatetime")
 	}
-	add(session.ReasonIdle, v.IdleAt, "any use puts it off, as refresh and validate do; alterSession changes idleConnectionTimeoutSeconds")
+	add(session.ReasonIdle, v.IdleEnd(), "any use puts it off, as refresh and validate do; alterSession changes idleConnectionTimeoutSeconds")
+	if n := len(rules) - 1; n >= 0 && rules[n].Rule == session.ReasonIdle {
+		rules[n].Tolerance = v.Tolerance
+	}
 	slices.SortStableFunc(rules, func(a, b endRule) int { return cmp.Compare(a.SecondsLeft, b.SecondsLeft) })
 	return rules, nil
 }
 
 // explanationOf says what a rule does.
-func explanationOf(rule string) string {
-	switch rule {
-	case session.ReasonIdle:
+func explanationOf(r *endRule) string {
+	switch {
+	case r.Rule == session.ReasonIdle && r.Tolerance > 0:
+		return "it expires when it has not been used for its idle time and the tolerance after it"
+	case r.Rule == session.ReasonIdle:
 		return "it expires when it has not been used for its idle time"
-	case session.ReasonLifetime:
+	case r.Rule == session.ReasonLifetime:
 		return "it expires at the end of its lifetime"
 	default:
 		return "its account is disabled from then on"
@@ -115,7 +125,16 @@ func explanationOf(rule string) string {
 
 // ended says how a session ended.
 func ended(v *session.View) string {
-	text := "it was ended from elsewhere, for the reason that endReason gives"
+	text := map[session.Status]string{
+		session.Ended:    "it was logged out",
+		session.Removed:  "it was logged out, and taken off its client",
+		session.Revoked:  "it was ended from elsewhere",
+		session.Expired:  "it expired",
+		session.Replaced: "another session took its place",
+	}[v.End.Status]
+	if v.End.Reason != "" {
+		text += ", for the reason that endReason gives"
+	}
 	switch v.End.Reason {
 	case session.ReasonLogout:
 		text = "it was logged out"
@@ -137,6 +156,13 @@ func ended(v *session.View) string {
 		text = "a new log-in took over from it"
 	case session.ReasonTokenTheft:
 		text = "an old token of it was used after it had been replaced: it may have been stolen"
+	case "":
+		if v.End.Status == session.Ended {
+			text = "its end is being written, or could not be: it is dead all the same"
+		}
+	}
+	if v.Abandoned {
+		text += "; nobody has come back to it since, so that it counts as abandoned"
 	}
 	return text
 }

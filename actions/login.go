@@ -117,7 +117,7 @@ type createParams struct {
 	IdempotencyKey string `json:"idempotencyKey,omitzero" min:"1" max:"128" null:"no" doc:"A random name of this log-in, for when its answer is lost: sent again within 10 minutes, with the password, it answers with the session that it made, under a new authToken, and makes none beside it."`
 
 	PermanentSession         bool   `json:"permanentSession,omitzero" doc:"Makes an API key: a session that does not idle out."`
-	RememberMe               bool   `json:"rememberMe,omitzero" doc:"Asks for the longer idle time of the profile."`
+	RememberMe               bool   `json:"rememberMe,omitzero" doc:"Asks for the longer idle time that services.json has for this; without one the idle time is as ever."`
 	MaxSessionTimeoutSeconds *int64 `json:"maxSessionTimeoutSeconds" min:"0" max:"315360000" doc:"Seconds after which the session expires whatever happens; 0 is never. Nobody can move it later."`
 
 	Properties map[string]any `json:"properties,omitzero" doc:"What the application keeps with the session, by name, as updateSessionProperties takes it."`
@@ -308,15 +308,18 @@ func clientAddress(text string) (netip.Addr, error) {
 	return address.Unmap().WithZone(""), nil
 }
 
-// idleOf returns the idle time of a session that asks for none.
+// idleOf returns the idle time of a session that asks for none. What the realm says
+// comes before what services.json says for all.
 func idleOf(d *config.Defaults, realm *config.Realm, n *session.NewSession) int64 {
 	switch {
 	case n.Permanent:
 		return 0
-	case n.RememberMe && d.RememberMeIdleSeconds > 0:
-		return d.RememberMeIdleSeconds
+	case n.RememberMe && realm.RememberMeIdleSeconds > 0:
+		return realm.RememberMeIdleSeconds
 	case realm.IdleTimeoutSeconds > 0:
 		return realm.IdleTimeoutSeconds
+	case n.RememberMe && d.RememberMeIdleSeconds > 0:
+		return d.RememberMeIdleSeconds
 	}
 	return d.IdleConnectionTimeoutSeconds
 }

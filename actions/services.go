@@ -196,10 +196,13 @@ type defaultsView struct {
 	IdleConnectionTimeoutSeconds int64 `json:"idleConnectionTimeoutSeconds" doc:"0: never."`
 	MaxSessionTimeoutSeconds     int64 `json:"maxSessionTimeoutSeconds" doc:"0: no end of life."`
 	RememberMeIdleSeconds        int64 `json:"rememberMeIdleTimeoutSeconds" doc:"0: as without rememberMe."`
-	AbandonAfterSeconds          int64 `json:"abandonAfterSeconds" doc:"0: with the expiry."`
+	AbandonAfterSeconds          int64 `json:"abandonAfterSeconds" doc:"0: never."`
+	IdleToleranceSeconds         int64 `json:"idleToleranceSeconds" doc:"How long after its idle time a new session still lives."`
+	ExpiryJitterPercent          int64 `json:"expiryJitterPercent" doc:"By how much at most the lifetime of a new session is cut, at random."`
 	MaxIdleTimeoutSeconds        int64 `json:"largestIdleConnectionTimeoutSeconds" doc:"The largest idle time that a request may ask for; 0: any."`
 	MaxLifetimeSeconds           int64 `json:"largestMaxSessionTimeoutSeconds" doc:"The largest lifetime that a request may ask for; 0: any."`
 	IdleCursorTimeoutSeconds     int64 `json:"idleCursorTimeoutSeconds" doc:"How long the cursor of a listing is good."`
+	RotationGraceSeconds         int64 `json:"rotationGraceSeconds" doc:"How long the old token of a rotated session is good."`
 	LatestAccessSeconds          int64 `json:"latestAccessTimeUpdateFrequencySeconds" doc:"How often at most a last use is written."`
 
 	MaxSessions             int64 `json:"maxJsonApiSessions" doc:"Live sessions; here and below, 0: no limit."`
@@ -218,6 +221,7 @@ func viewOfDefaults(d *config.Defaults) *defaultsView {
 		DefaultAPI: d.DefaultAPI, DefaultDebug: d.DefaultDebug, DefaultResponseOptions: d.DefaultResponseOptions,
 		IdleConnectionTimeoutSeconds: d.IdleConnectionTimeoutSeconds, MaxSessionTimeoutSeconds: d.MaxSessionTimeoutSeconds,
 		RememberMeIdleSeconds: d.RememberMeIdleSeconds, AbandonAfterSeconds: d.AbandonAfterSeconds,
+		IdleToleranceSeconds: d.IdleToleranceSeconds, ExpiryJitterPercent: d.ExpiryJitterPercent, RotationGraceSeconds: d.RotationGraceSeconds,
 		MaxIdleTimeoutSeconds: d.MaxIdleTimeoutSeconds, MaxLifetimeSeconds: d.MaxLifetimeSeconds,
 		IdleCursorTimeoutSeconds: d.IdleCursorTimeoutSeconds, LatestAccessSeconds: d.LatestAccessSeconds,
 		MaxSessions: d.MaxSessions, MaxSessionsPerIPAddress: d.MaxSessionsPerIPAddress, MaxSessionsPerUsername: d.MaxSessionsPerUsername,

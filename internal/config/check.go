@@ -194,8 +194,26 @@ func checkRealms(r *reader, c *Config) {
 		case realm.AllowServerRoles && realm.Type != Trusted:
 			r.fault(at+"/allowServerRoles", "belongs to realms of the type trusted; remove it")
 		}
+		checkRealmTimes(r, at, &realm, &c.Defaults)
 	}
 	if !hasNative {
 		c.Realms = slices.Insert(c.Realms, 0, Realm{Name: Native, Type: Native})
+	}
+}
+
+// checkRealmTimes holds a realm's times to the caps; 0 is the default, which is
+// held to them already.
+func checkRealmTimes(r *reader, at string, realm *Realm, d *Defaults) {
+	for _, m := range []struct {
+		name, largest string
+		value, most   int64
+	}{
+		{"idleConnectionTimeoutSeconds", "largestIdleConnectionTimeoutSeconds", realm.IdleTimeoutSeconds, d.MaxIdleTimeoutSeconds},
+		{"rememberMeIdleTimeoutSeconds", "largestIdleConnectionTimeoutSeconds", realm.RememberMeIdleSeconds, d.MaxIdleTimeoutSeconds},
+		{"maxSessionTimeoutSeconds", "largestMaxSessionTimeoutSeconds", realm.MaxLifetimeSeconds, d.MaxLifetimeSeconds},
+	} {
+		if m.most > 0 && m.value > m.most {
+			r.fault(at+"/"+m.name, "must not be more than "+m.largest+" of jsonActionApiDefaults")
+		}
 	}
 }

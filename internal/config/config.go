@@ -94,7 +94,9 @@ type Defaults struct {
 	IdleConnectionTimeoutSeconds int64 // 0 never
 	MaxSessionTimeoutSeconds     int64 // 0 none
 	RememberMeIdleSeconds        int64 // services.json: rememberMeIdleTimeoutSeconds; 0 as without rememberMe
-	AbandonAfterSeconds          int64 // after the last use; 0 with the expiry
+	AbandonAfterSeconds          int64 // after the last use; 0 never
+	IdleToleranceSeconds         int64 // after the idle time, in which a use still keeps a session alive
+	ExpiryJitterPercent          int64 // by how much a lifetime may be cut at random
 	IdleCursorTimeoutSeconds     int64
 	RotationGraceSeconds         int64 // for which an old token is good
 	LatestAccessSeconds          int64 // services.json: latestAccessTimeUpdateFrequencySeconds
@@ -145,6 +147,8 @@ type Realm struct {
 	AllowServerRoles   bool     // trusted: its accounts may hold sessiond. permissions
 	IdleTimeoutSeconds int64    // services.json: idleConnectionTimeoutSeconds; 0 as in the defaults
 	MaxLifetimeSeconds int64    // services.json: maxSessionTimeoutSeconds; 0 as in the defaults
+
+	RememberMeIdleSeconds int64 // services.json: rememberMeIdleTimeoutSeconds; 0 as without, if the realm has an idle time, else as in the defaults
 
 	Properties []Property // services.json: sessionProperties; beside those of Config
 }

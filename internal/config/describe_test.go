@@ -139,7 +139,7 @@ const everything = `{
     "defaultBinaryFormat": "base64", "defaultVariantFormat": "string", "transformBufferInitialBytes": 4096,
     "defaultResponseOptions": {"numberFormat": "string", "dataFormat": "arrays", "binaryFormat": "byteArray",
       "omit": ["errorMessage"], "includeFields": ["a", "b"], "excludeFields": ["b"]},
-    "idleConnectionTimeoutSeconds": 10, "maxSessionTimeoutSeconds": 20, "rememberMeIdleTimeoutSeconds": 30, "abandonAfterSeconds": 40,
+    "idleConnectionTimeoutSeconds": 10, "maxSessionTimeoutSeconds": 20, "rememberMeIdleTimeoutSeconds": 30, "abandonAfterSeconds": 40, "expiryJitterPercent": 5, "idleToleranceSeconds": 45,
     "largestIdleConnectionTimeoutSeconds": 50, "largestMaxSessionTimeoutSeconds": 60,
     "idleCursorTimeoutSeconds": 70, "rotationGraceSeconds": 71, "latestAccessTimeUpdateFrequencySeconds": 8,
     "maxJsonApiSessions": 9, "maxJsonApiSessionsPerIpAddress": 10, "maxJsonApiSessionsPerUsername": 11, "maxJsonApiSessionsPerClient": 12,
@@ -149,7 +149,7 @@ const everything = `{
   "profile": "web",
   "realms": [
     {"name": "native", "type": "native", "roles": ["auditor"], "idleConnectionTimeoutSeconds": 14},
-    {"name": "shop/eu", "type": "trusted", "allowServerRoles": true, "maxSessionTimeoutSeconds": 15,
+    {"name": "shop/eu", "type": "trusted", "allowServerRoles": true, "maxSessionTimeoutSeconds": 15, "rememberMeIdleTimeoutSeconds": 25,
      "sessionProperties": [{"name": "cart", "type": "integer"}]}
   ],
   "sessionProperties": [{"name": "am.protected:theme", "max": 24}, {"name": "trial", "type": "boolean"}],

@@ -201,6 +201,16 @@ func TestFaults(t *testing.T) {
 			`services.json:2:41: /jsonActionApiDefaults/largestIdleConnectionTimeoutSeconds: must not be less than the idle times that sessions have without asking, of which 0 is the longest`,
 			`services.json:3:37: /jsonActionApiDefaults/largestMaxSessionTimeoutSeconds: must not be less than maxSessionTimeoutSeconds, of which 0 is the longest`,
 		}},
+		{"a realm beyond a cap", `{"jsonActionApiDefaults": {
+ "largestIdleConnectionTimeoutSeconds": 3600, "largestMaxSessionTimeoutSeconds": 600, "maxSessionTimeoutSeconds": 600, "expiryJitterPercent": 26, "idleToleranceSeconds": 601},
+ "realms": [{"name": "slow", "type": "trusted", "idleConnectionTimeoutSeconds": 3601, "rememberMeIdleTimeoutSeconds": 3602, "maxSessionTimeoutSeconds": 601},
+  {"name": "just", "type": "trusted", "idleConnectionTimeoutSeconds": 3600, "rememberMeIdleTimeoutSeconds": 3600, "maxSessionTimeoutSeconds": 600}]}`, []string{
+			`services.json:2:143: /jsonActionApiDefaults/expiryJitterPercent: must be an integer between 0 and 25`,
+			`services.json:2:171: /jsonActionApiDefaults/idleToleranceSeconds: must be an integer between 0 and 600`,
+			`services.json:3:81: /realms/0/idleConnectionTimeoutSeconds: must not be more than largestIdleConnectionTimeoutSeconds of jsonActionApiDefaults`,
+			`services.json:3:119: /realms/0/rememberMeIdleTimeoutSeconds: must not be more than largestIdleConnectionTimeoutSeconds of jsonActionApiDefaults`,
+			`services.json:3:153: /realms/0/maxSessionTimeoutSeconds: must not be more than largestMaxSessionTimeoutSeconds of jsonActionApiDefaults`,
+		}},
 		{"an unknown profile", `{"profile": "fairkom", "lgo": {}}`, []string{
 			`services.json:1:13: /profile: must be faircom, fusion, am, clerk or web; did you mean faircom?`,
 			`services.json:1:24: /lgo: is no member of services.json here; did you mean log?`,

@@ -176,6 +176,8 @@ func realmRows() []entry[Realm] {
 			"Idle time of sessions in this realm; 0 means as in `jsonActionApiDefaults`."),
 		seconds("maxSessionTimeoutSeconds", 0, func(r *Realm) *int64 { return &r.MaxLifetimeSeconds },
 			"Lifetime of sessions in this realm; 0 means as in `jsonActionApiDefaults`."),
+		seconds("rememberMeIdleTimeoutSeconds", 0, func(r *Realm) *int64 { return &r.RememberMeIdleSeconds },
+			"Idle time of sessions in this realm with rememberMe; 0 means as without where the realm has an idle time of its own, else as in `jsonActionApiDefaults`."),
 		propertiesRow(func(r *Realm) *[]Property { return &r.Properties },
 			"What applications may keep with a session of this realm, beside what stands at the top level."),
 	}

@@ -63,7 +63,7 @@ func (k *Keeper) altered(ctx context.Context, r *Record) (View, error) {
 		return v, nil
 	}
 	if r.End = r.expiry(k.now()); r.End != (End{}) {
-		return View{Record: r}, nil
+		return k.ended(r), nil
 	}
 	if k.table.isBuried(r.Handle) { // else somebody is ending it, with a reason of his own
 		if _, err := k.End(ctx, r.Handle, k.NewEnd(Expired, ReasonIdle, nil), event.Actor{}); err != nil {

@@ -199,6 +199,7 @@ func (r *Record) wall() uint32 {
 
 func (r *Record) flags() uint32 {
 	flags := uint32(r.Methods) << methodsShift
+	flags |= uint32(r.Tolerance) << toleranceShift //nolint:gosec // bounded by the configuration
 	if r.Permanent {
 		flags |= isPermanent
 	}

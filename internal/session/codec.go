@@ -47,6 +47,7 @@ const (
 	fFrozen
 	fSighting
 	fRepeat
+	fTolerance
 )
 
 const (
@@ -109,6 +110,7 @@ func (r *Record) encode() []byte {
 	if r.Repeat != (hash{}) {
 		e.bytes(fRepeat, r.Repeat[:])
 	}
+	e.signed(fTolerance, r.Tolerance)
 	return e
 }
 
@@ -153,6 +155,11 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 			r.Settings = rd.settings
 		case fIdle:
 			r.IdleSeconds = signed(n)
+		case fTolerance:
+			r.Tolerance = signed(n)
+			if r.Tolerance < 0 || r.Tolerance > maxTolerance {
+				err = ErrRecord
+			}
 		case fMax:
 			r.MaxSeconds = signed(n)
 		case fAbandon:

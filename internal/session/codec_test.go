@@ -41,7 +41,7 @@ func fullRecord() *session.Record {
 				IncludeFields: []string{"a", "b"}, ExcludeFields: []string{"c"}, SetCookie: true,
 			},
 		},
-		IdleSeconds: 3600, MaxSeconds: 86_400, AbandonAfter: 2_592_000, CursorSeconds: 300,
+		IdleSeconds: 3600, Tolerance: 45, MaxSeconds: 86_400, AbandonAfter: 2_592_000, CursorSeconds: 300,
 		Created: 1_772_439_300, Authenticated: 1_772_439_301, LastAccess: 1_772_439_302,
 		Methods: session.ByPassword | session.ByIssuer, Address: netip.MustParseAddr("2001:db8::1"), UserAgent: "curl/8.14.1",
 		Epochs: session.Epochs{Server: 1, Realm: 2, Account: 300}, Revision: 4, Client: api.ID{15: 9},
@@ -66,7 +66,7 @@ const goldenRecord = "" +
 	"3332616e624c53723737464f43616c6d4f6d46457628ec9caa9a0d" +
 	"da011e0a05636c65726b0a086f70657261746f72120773686f7070657218818002" +
 	"e2010c0a04c000020110889caa9a0de201180a1020010db8000000000000000000000002108e9caa9a0d" +
-	"ea01200102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
+	"ea01200102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20f0015a"
 
 func TestStoredForm(t *testing.T) {
 	want, err := hex.DecodeString(goldenRecord)
@@ -282,7 +282,7 @@ func drawRecord(t *rapid.T) *session.Record {
 				IncludeFields: texts("include"), ExcludeFields: texts("exclude"), SetCookie: true,
 			},
 		},
-		IdleSeconds: positive("idle"), MaxSeconds: positive("max"), AbandonAfter: positive("abandon"), CursorSeconds: -positive("cursor"),
+		IdleSeconds: positive("idle"), Tolerance: rapid.Int64Range(1, 600).Draw(t, "tolerance"), MaxSeconds: positive("max"), AbandonAfter: positive("abandon"), CursorSeconds: -positive("cursor"),
 		Created: positive("created"), Authenticated: positive("authenticated"), LastAccess: positive("last"),
 		Methods: session.Methods(rapid.ByteRange(1, 255).Draw(t, "methods")), Address: address, UserAgent: text("agent"),
 		Epochs:   session.Epochs{Server: rapid.Uint64Min(1).Draw(t, "server"), Realm: rapid.Uint64Min(1).Draw(t, "realm"), Account: rapid.Uint64Min(1).Draw(t, "epoch")},

@@ -2,7 +2,9 @@ package session
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"net/netip"
 	"time"
 
@@ -237,6 +239,10 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		return api.Secret{}, err
 	}
 	now := k.now()
+	life, err := k.lifetime(c)
+	if err != nil {
+		return api.Secret{}, err
+	}
 	stored := a // the table knows nothing but what is committed
 	a, changed := c.login(a.Clone(), k.clock.Now(), h)
 	if err := k.table.Reserve(&claim{handle: h, account: stored, address: c.counted, instead: c.instead(), limits: c.limits}, now); err != nil {
@@ -246,8 +252,8 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		Handle: h, Prefix: prefix, Secrets: []Secret{secretOf(token)},
 		AccountID: a.ID, Realm: a.Realm, Username: a.Username,
 		Permanent: c.Permanent, RememberMe: c.RememberMe, Description: c.Description, Settings: c.Settings, Properties: c.Properties, Client: c.Client,
-		IdleSeconds: c.Idle, MaxSeconds: c.Max, AbandonAfter: c.Abandon, CursorSeconds: c.Cursor,
-		Created: now, Authenticated: now, LastAccess: now, Methods: ByPassword,
+		IdleSeconds: c.Idle, MaxSeconds: life, AbandonAfter: c.Abandon, CursorSeconds: c.Cursor,
+		Tolerance: c.tolerance(), Created: now, Authenticated: now, LastAccess: now, Methods: ByPassword,
 		Address: c.Address, UserAgent: c.UserAgent, Revision: 1, Repeat: c.key,
 		Epochs: Epochs{server.of(c.Permanent), realm.of(c.Permanent), a.Epoch.For(c.Permanent)},
 	}
@@ -289,6 +295,29 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		return api.Secret{}, err
 	}
 	return token, nil
+}
+
+// lifetime returns the seconds that a session lives at the most: shorter, at random,
+// than was asked for, so that sessions that were created together do not expire
+// together. An API key lives as long as was asked for.
+func (k *Keeper) lifetime(c *creation) (int64, error) {
+	span := c.Max * c.Config.Defaults.ExpiryJitterPercent / 100
+	if c.Permanent || span == 0 {
+		return c.Max, nil
+	}
+	var b [8]byte
+	if _, err := io.ReadFull(k.random, b[:]); err != nil {
+		return 0, err
+	}
+	return c.Max - int64(binary.BigEndian.Uint64(b[:])%uint64(span+1)), nil //nolint:gosec // at most a quarter of a lifetime
+}
+
+// tolerance returns the seconds after its idle time in which a session still lives.
+func (c *creation) tolerance() int64 {
+	if c.Permanent {
+		return 0
+	}
+	return min(c.Config.Defaults.IdleToleranceSeconds, maxTolerance)
 }
 
 // login does to an account what its log-in, as the session h, does, and reports

@@ -197,17 +197,21 @@ func (k *Keeper) at(now int64) int64 {
 type View struct {
 	*Record
 	Live       bool  // the session lives
-	IdleAt     int64 // when it idles out; 0 never
+	IdleAt     int64 // when its idle time is over; 0 never
 	MaxAt      int64 // the lifetime's wall; 0 none
 	Roles      []string
 	RealmRoles []string
+	Abandoned  bool // it expired, and its time to be abandoned has come
 	Repeated   bool // from Create: it was there already, and has a new token
 }
 
 // Status returns where the session stands.
 func (v *View) Status() Status {
-	if v.Live {
+	switch {
+	case v.Live:
 		return Active
+	case v.Abandoned:
+		return Abandoned
 	}
 	return v.End.Status
 }
@@ -273,7 +277,10 @@ func (k *Keeper) past(ctx context.Context, h api.ID) (View, error) {
 		return View{}, err
 	}
 	r, err := decodeRecord(h, item.Value)
-	return View{Record: r}, err
+	if err != nil {
+		return View{}, err
+	}
+	return k.ended(r), nil
 }
 
 // unfolded returns a session that is dead but has no tombstone yet.
@@ -290,9 +297,21 @@ func (k *Keeper) unfolded(ctx context.Context, h api.ID) (View, error) {
 	case errors.Is(err, store.ErrNotFound):
 		if r.End, err = k.endOf(ctx, r); err == nil && r.End == (End{}) {
 			r.End = End{Status: Ended, At: k.now()} // its end is under way, or could not be written
+			if k.table.isStolen(h) {
+				r.End.Status, r.End.Reason = Revoked, ReasonTokenTheft
+			}
 		}
 	}
-	return View{Record: r}, err
+	if err != nil {
+		return View{}, err
+	}
+	return k.ended(r), nil
+}
+
+// ended is the view of a session that has ended.
+func (k *Keeper) ended(r *Record) View {
+	abandoned := r.AbandonAt()
+	return View{Record: r, Abandoned: r.End.Status == Expired && abandoned != 0 && abandoned <= k.now()}
 }
 
 // read returns a session's record and its revision.

@@ -171,7 +171,7 @@ func (k *Keeper) endOf(ctx context.Context, r *Record) (End, error) {
 
 // expiry returns the end of a session that died by itself.
 func (r *Record) expiry(now int64) End {
-	wall, idle := int64(r.wall()), r.idleAt()
+	wall, idle := int64(r.wall()), r.IdleEnd()
 	switch {
 	case wall != 0 && wall <= now && (idle == 0 || wall <= idle):
 		return End{Status: Expired, At: wall, Reason: ReasonLifetime}

@@ -83,6 +83,9 @@ type Secret struct {
 	Nonce      []byte // from which the successor is derived, while that is allowed
 }
 
+// maxTolerance is the largest Record.Tolerance.
+const maxTolerance = 600
+
 // Epochs are the generations that a session was created under: it is dead when
 // one of them is no longer in force.
 type Epochs struct{ Server, Realm, Account uint64 }
@@ -112,6 +115,7 @@ type Record struct {
 	Description   string
 	Settings      config.Settings
 	IdleSeconds   int64
+	Tolerance     int64 // seconds after its idle time in which a use still keeps it alive
 	MaxSeconds    int64
 	AbandonAfter  int64 // seconds after the last use
 	CursorSeconds int64
@@ -143,6 +147,15 @@ func (r *Record) ClientID() api.ID {
 		return r.Handle
 	}
 	return r.Client
+}
+
+// IdleEnd returns when the session dies if it is not used: its tolerance after
+// its idle time; 0 is never.
+func (r *Record) IdleEnd() int64 {
+	if r.IdleSeconds == 0 {
+		return 0
+	}
+	return r.LastAccess + r.IdleSeconds + r.Tolerance
 }
 
 // AbandonAt returns when the session counts as abandoned if it is not used; 0 is

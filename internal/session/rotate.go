@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"slices"
 
 	"sessiond/internal/api"
 	"sessiond/internal/event"
@@ -249,6 +250,14 @@ func (t *Table) steal(h api.ID) {
 	t.stolen.mu.Lock()
 	defer t.stolen.mu.Unlock()
 	t.stolen.handles = append(t.stolen.handles, h)
+}
+
+// isStolen reports whether a stolen token of a session was shown whose end is not
+// being written yet.
+func (t *Table) isStolen(h api.ID) bool {
+	t.stolen.mu.Lock()
+	defer t.stolen.mu.Unlock()
+	return slices.Contains(t.stolen.handles, h)
 }
 
 // endStolen ends the sessions of which stolen tokens were shown.

@@ -120,7 +120,7 @@ func (k *Keeper) scanned(ctx context.Context, s Scan, f *found) (v View, ok bool
 		return View{}, false, err
 	}
 	if f.past {
-		return View{Record: r}, true, nil
+		return k.ended(r), true, nil
 	}
 	if v, ok = k.complete(r); ok || !s.Ended {
 		return v, ok, nil

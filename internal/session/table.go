@@ -82,7 +82,7 @@ type entry struct {
 	maxAt     uint32 // the lifetime's wall; 0 none
 	idle      uint32 // seconds; 0 none
 	settings  uint32 // number in the interner
-	flags     uint32 // permanent, rememberMe, frozen and the methods; with the shard's lock
+	flags     uint32 // permanent, rememberMe, frozen, the methods, the tolerance; with the shard's lock
 
 	touched uint32 // overlay, atomic: last use
 	overlay uint32 // overlay, atomic: dying, dirty
@@ -100,9 +100,10 @@ type entry struct {
 const (
 	isPermanent uint32 = 1 << iota
 	isRememberMe
-	isFrozen     // the shard knows what it holds
-	isRotated    // the shard knows its old tokens
-	methodsShift = 8
+	isFrozen       // the shard knows what it holds
+	isRotated      // the shard knows its old tokens
+	methodsShift   = 8
+	toleranceShift = 16 // seconds
 
 	isDying uint32 = 1 << 0 // overlay: an end is under way or could not be written
 	isDirty uint32 = 1 << 1 // overlay: waits in the touch queue
@@ -171,7 +172,7 @@ type Live struct {
 	Created       int64 // Unix seconds
 	Authenticated int64
 	LastAccess    int64
-	IdleAt        int64 // when it will idle out; 0 never
+	IdleAt        int64 // when its idle time is over, after which it lives for its tolerance; 0 never
 	MaxAt         int64 // the lifetime's wall; 0 none
 	Settings      *config.Settings
 	Fenced        bool      // its account may be used from some addresses only: see Keeper.AllowsFrom
@@ -303,15 +304,16 @@ func (t *Table) takesOld(s *shard, n uint32, e *entry, p *proof) bool {
 }
 
 // deadline returns the second from which on the session is dead by itself; 0 is
-// never. It is the one place where that is computed.
+// never. It is the one place where that is computed. The tolerance is of the idle
+// time alone: nothing moves a wall.
 func (t *Table) deadline(e *entry, touched uint32) uint32 {
 	d := e.maxAt
 	if until := atomic.LoadUint32(&t.account(e.account).until); until != 0 && (d == 0 || until < d) {
 		d = until
 	}
 	if e.idle != 0 {
-		if idleAt := touched + e.idle; d == 0 || idleAt < d {
-			d = idleAt
+		if idleEnd := touched + e.idle + e.flags>>toleranceShift; d == 0 || idleEnd < d {
+			d = idleEnd
 		}
 	}
 	return d
