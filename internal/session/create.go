@@ -55,17 +55,22 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, e
 	if n.Issuer != nil && !n.Issuer.Handle.IsZero() {
 		c.may = k.Authority(n.Issuer)
 	}
-	if err := k.table.Full(c.counted, n.instead(), c.limits, k.now()); err != nil {
-		return View{}, api.Secret{}, err
+	c.key = n.repetitionKey()
+	full := k.table.Full(c.counted, n.instead(), c.limits, k.now())
+	if full != nil && !k.mayRepeat(ctx, c) {
+		return View{}, api.Secret{}, full
 	}
 	a, isNew, err := k.identify(ctx, n)
+	if _, ok := errors.AsType[*api.Error](err); ok && full != nil {
+		return View{}, api.Secret{}, full // whoever lacks the password is told what he would be without the key
+	}
 	if err == nil {
 		err = k.prepare(ctx, c, a)
 	}
 	if err != nil {
 		return View{}, api.Secret{}, err
 	}
-	if c.key = n.repetitionKey(); c.key != (hash{}) {
+	if c.key != (hash{}) {
 		leave, err := k.table.repeats.enter(ctx, a.Key(), c.key)
 		if err != nil {
 			return View{}, api.Secret{}, err

@@ -21,7 +21,8 @@ const (
 )
 
 // Run maintains the store until ctx ends; what fails is told to report and tried
-// again. The last uses are written before it returns.
+// again. Before it returns, the last uses are written, and the ends of sessions whose
+// stolen tokens were shown.
 func (k *Keeper) Run(ctx context.Context, report func(error)) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
@@ -30,7 +31,7 @@ func (k *Keeper) Run(ctx context.Context, report func(error)) {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
-			if err := errors.Join(k.flushTouches(last, true), k.flushSightings(last)); err != nil {
+			if err := errors.Join(k.endStolen(last), k.flushTouches(last, true), k.flushSightings(last)); err != nil {
 				report(err)
 			}
 			return

@@ -136,6 +136,21 @@ func (n *NewSession) repetitionKey() hash {
 	return hash(sum.Sum(nil))
 }
 
+// mayRepeat reports whether a log-in's session seems to be there, in whose place no
+// other is wanted. The password was not checked yet.
+func (k *Keeper) mayRepeat(ctx context.Context, c *creation) bool {
+	if c.key == (hash{}) {
+		return false
+	}
+	a, err := k.accounts.Find(ctx, c.Realm.Name, c.Username)
+	if err != nil {
+		return false
+	}
+	h, found := k.table.repeats.find(repetition{a.ID, c.key}, k.now())
+	_, lives := k.Living(Reach{Account: a.ID}, h)
+	return found && lives
+}
+
 // createOnce is create, unless the log-in has been made before: then its session
 // gets a new token.
 func (k *Keeper) createOnce(ctx context.Context, c *creation, a *account.Account, isNew bool) (api.Secret, error) {

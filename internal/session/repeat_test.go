@@ -132,6 +132,51 @@ func TestManyLoginsWithOneKey(t *testing.T) {
 	}
 }
 
+// A repetition needs no place. To who lacks the password a full server, or address,
+// says the same whether or not there is something to repeat.
+func TestALoginIsRepeatedOnAFullServer(t *testing.T) {
+	for _, l := range []session.Limits{{Total: 1}, {PerAddress: 1}} {
+		w := newWorld(t, limited(l))
+		w.account("alice")
+		w.account("bob")
+		login := func(name, password, key string) (session.View, error) {
+			v, _, err := w.login(name, password, keyed(key), from("192.0.2.1"))
+			return v, err
+		}
+		if _, err := login("alice", rightPassword, "k"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 5 { // the operators' reserve
+			w.issued(fmt.Sprint("carol", i), in(w, "staff"), from("192.0.2.1"))
+		}
+		_, full := login("alice", rightPassword, "another")
+		if code := codeOf(full); code != api.SessionLimitReached && code != api.SessionLimitPerIPAddress {
+			t.Fatalf("it is not full: %v", full)
+		}
+		for why, err := range map[string]error{
+			"a wrong password":  second(login("alice", "wrong", "k")),
+			"another account":   second(login("bob", rightPassword, "k")),
+			"an unknown name":   second(login("nobody", rightPassword, "k")),
+			"no name":           second(login("a b", rightPassword, "k")),
+			"a forgotten login": second(login("alice", rightPassword, "K")),
+		} {
+			if err == nil || err.Error() != full.Error() {
+				t.Errorf("%s: %v", why, err)
+			}
+		}
+		if v, err := login("alice", rightPassword, "k"); err != nil || !v.Repeated {
+			t.Errorf("repeated %t, %v", v.Repeated, err)
+		}
+		w.advance(600)
+		if _, err := login("alice", rightPassword, "k"); err == nil || err.Error() != full.Error() {
+			t.Errorf("after ten minutes: %v", err)
+		}
+		w.recount()
+	}
+}
+
+func second[A, B any](_ A, b B) B { return b }
+
 func TestWhatIsNoRepetition(t *testing.T) {
 	w := newWorld(t, unlimited())
 	w.account("alice")

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"sync"
@@ -72,6 +73,23 @@ func TestRotation(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// A theft that is proven at the server's last moment is not forgotten with it.
+func TestTheftIsWrittenAtTheEnd(t *testing.T) {
+	w, v, first := rotating(t)
+	second := w.rotate(first)
+	w.advance(30)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if w.lives(first) {
+		t.Fatal("the old token lives")
+	}
+	w.Run(ctx, func(err error) { t.Error(err) })
+	w.restart()
+	if got, err := w.Get(t.Context(), v.Handle); err != nil || w.lives(second) || got.End.Reason != session.ReasonTokenTheft {
+		t.Errorf("after a restart it lives: %v, and its end is %+v, %v", w.lives(second), got.End, err)
 	}
 }
 
