@@ -72,6 +72,7 @@ func Table(d Deps) []dispatch.Action {
 	s, a := &sessions{d}, &accounts{d}
 	var table []dispatch.Action
 	table = append(table, s.login()...)
+	table = append(table, s.alterations()...)
 	table = append(table, s.views()...)
 	table = append(table, s.explanations()...)
 	table = append(table, s.validation()...)

@@ -2,8 +2,6 @@ package actions
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
 
 	"sessiond/dispatch"
@@ -11,13 +9,12 @@ import (
 	"sessiond/internal/api"
 	"sessiond/internal/config"
 	"sessiond/internal/session"
-	"sessiond/store"
 )
 
 // sessions are the handlers of what concerns sessions.
 type sessions struct{ Deps }
 
-// login holds what makes and changes a session.
+// login holds what makes a session.
 func (s *sessions) login() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Optional(dispatch.Spec{
@@ -30,11 +27,6 @@ func (s *sessions) login() []dispatch.Action {
 				api.PropertyNotAllowed, api.Conflict,
 			},
 		}, s.createCounted),
-		dispatch.Protected(dispatch.Spec{
-			Name: "alterSession", APIs: both(), Work: dispatch.Writing, Allow: dispatch.Callers().Others(account.SessionsWrite),
-			Doc:    "Changes settings of a session, within the caps of services.json. What is not named stays as it is.",
-			Errors: []api.Code{api.NotFound, api.Conflict},
-		}, s.alter),
 		dispatch.Optional(dispatch.Spec{
 			Name: "pingSession", APIs: both(), Allow: dispatch.Anyone(), Work: dispatch.Quick,
 			Doc: "Without an authToken tells that the server answers; with one also resets the session's idle time.",
@@ -102,6 +94,20 @@ func (p *settingParams) idle(otherwise int64, permanent bool, d *config.Defaults
 		return 0, bad("idleConnectionTimeoutSeconds", "must be between 1 and %d", limit)
 	}
 	return asked, nil
+}
+
+// idleFits reports whether sessions of a kind take the idle time that was asked for,
+// if one was.
+func (p *settingParams) idleFits(permanent bool) bool {
+	asked := p.IdleConnectionTimeoutSeconds
+	return asked == nil || *asked == 0 || (*asked == -1) == permanent
+}
+
+// idleInCap refuses an idle time that no session may be given.
+func (p *settingParams) idleInCap(d *config.Defaults) error {
+	asked := p.IdleConnectionTimeoutSeconds
+	_, err := p.idle(0, asked != nil && *asked == -1, d)
+	return err
 }
 
 type createParams struct {
@@ -346,37 +352,6 @@ func (p *createParams) lifetime(otherwise int64, d *config.Defaults) (int64, err
 		return 0, bad("maxSessionTimeoutSeconds", "must be between 1 and %d", limit)
 	}
 	return asked, nil
-}
-
-type alterParams struct {
-	target
-	settingParams
-}
-
-func (s *sessions) alter(ctx context.Context, c *dispatch.Call, who *session.Caller, p alterParams) (sessionView, error) {
-	live, err := s.living(c, who, &p.target, 0)
-	if err != nil {
-		return sessionView{}, err
-	}
-	p.warn(c)
-	v, err := s.Sessions.Alter(ctx, live.Handle, s.Sessions.Actor(who), func(r *session.Record) error {
-		idle, err := p.idle(r.IdleSeconds, r.Permanent, &c.Config.Defaults)
-		if err != nil {
-			return err
-		}
-		r.IdleSeconds = idle
-		p.apply(&r.Settings)
-		set(&r.Description, p.Description)
-		set(&r.CursorSeconds, p.IdleCursorTimeoutSeconds)
-		return nil
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return sessionView{}, s.gone(who, live.Handle)
-	}
-	if err != nil {
-		return sessionView{}, fmt.Errorf("alter session: %w", err)
-	}
-	return s.view(c, &v, who), nil
 }
 
 func (s *sessions) ping(context.Context, *dispatch.Call, *session.Caller, empty) (empty, error) {

@@ -30,8 +30,8 @@ func (s *sessions) ends() []dispatch.Action {
 			Name: "revokeSessions", APIs: both(), Work: dispatch.Ending, Allow: dispatch.Callers().Others(account.SessionsRevoke),
 			Doc: "Ends sessions by their handles, with a result each, or all of some accounts, or those that a filter finds. API keys among the sessions of accounts and of filters are spared unless includePermanent; " +
 				"a handle names exactly what it means, and its API key is spared only by includePermanent: false. What a filter finds is ended one by one, 100,000 at the most and as long as the request may take: " +
-				"more says that it is to be repeated.",
-			Errors: []api.Code{api.NotFound, api.Conflict},
+				"more says that it is to be repeated. To reach those of others by a filter wants a recent log-in.",
+			Errors: []api.Code{api.NotFound, api.Conflict, api.ReauthenticationRequired},
 		}, s.revoke),
 		dispatch.Protected(dispatch.Spec{
 			Name: "logoutByHandle", APIs: both(), Work: dispatch.Ending, Allow: dispatch.Callers().Others(account.SessionsRevoke),
@@ -174,6 +174,50 @@ func (s *sessions) revoke(ctx context.Context, c *dispatch.Call, who *session.Ca
 		return revokeResult{}, partly(err, r.Revoked, int64(len(handles))-r.Revoked)
 	}
 	return r, err
+}
+
+type logoutByHandleParams struct {
+	SessionHandles []string `json:"sessionHandles" min:"1" max:"1000" doc:"The sessions."`
+	Reason         string   `json:"reason,omitzero" max:"256" doc:"Kept with each session that this ends."`
+}
+
+func (p *logoutByHandleParams) Validate() error {
+	return (&selection{SessionHandles: p.SessionHandles}).Validate()
+}
+
+type logoutByHandleResult struct {
+	Results map[string]bool `json:"results" doc:"Whether each was ended."`
+	Revoked int64           `json:"revoked" doc:"How many were."`
+}
+
+func (s *sessions) logoutByHandle(ctx context.Context, c *dispatch.Call, who *session.Caller, p logoutByHandleParams) (logoutByHandleResult, error) {
+	r, err := s.revoke(ctx, c, who, revokeParams{SessionHandles: p.SessionHandles, Reason: p.Reason})
+	return logoutByHandleResult{Results: r.Results, Revoked: r.Revoked}, err
+}
+
+// revokeFound ends the sessions that a filter finds, or for a dry run tells what
+// it would end.
+func (s *sessions) revokeFound(ctx context.Context, c *dispatch.Call, who *session.Caller, p *revokeParams) (revokeResult, error) {
+	d, err := s.doFound(ctx, c, who, &job{
+		filter: *p.Filter, dryRun: p.DryRun,
+		takes: func(v *session.View) verdict {
+			switch {
+			case p.ExceptCurrent && v.Handle == who.Handle:
+				return pass
+			case v.Permanent && (p.IncludePermanent == nil || !*p.IncludePermanent):
+				return spare
+			}
+			return take
+		},
+		do: func(ctx context.Context, handles []api.ID) (int, error) {
+			ended, err := s.endAll(ctx, who, handles, p)
+			return len(ended), err
+		},
+	})
+	if err != nil {
+		return revokeResult{}, err
+	}
+	return revokeResult{Revoked: d.done, PermanentLeft: d.spared, DryRun: p.DryRun, Sample: d.sample, Left: &d.left, More: &d.more}, nil
 }
 
 // partly is the error of a job over many sessions of which some were done.

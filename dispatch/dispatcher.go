@@ -105,6 +105,14 @@ func (c *Call) Denied(p account.Permissions) *api.Error {
 	return api.Errorf(api.PermissionDenied, "the caller needs the permission %s", account.PermissionName(p))
 }
 
+// Recent returns why the caller may not do what wants a recent log-in; nil: he may.
+func (c *Call) Recent(who *session.Caller) error {
+	if isStale(c, who) {
+		return reauthenticate()
+	}
+	return nil
+}
+
 // Warn adds a warning to what debug shows.
 func (c *Call) Warn(code api.Code, message string) {
 	c.warnings = append(c.warnings, api.Warning{Code: code, Message: message})

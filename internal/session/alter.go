@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"sessiond/internal/account"
@@ -24,6 +25,19 @@ func (k *Keeper) Alter(ctx context.Context, h api.ID, by event.Actor, change fun
 		return View{}, err
 	}
 	return k.altered(ctx, r)
+}
+
+// AlterAll is Alter for many sessions. It tells of each, in their order, whether it
+// was altered: it is not if it lives no longer. The first error is returned, with
+// what was done.
+func (k *Keeper) AlterAll(ctx context.Context, handles []api.ID, by event.Actor, change func(*Record) error) ([]bool, error) {
+	return atOnce(handles, func(h api.ID) (bool, error) {
+		_, err := k.Alter(ctx, h, by, change)
+		if errors.Is(err, store.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	})
 }
 
 func (k *Keeper) alter(ctx context.Context, h api.ID, by event.Actor, change func(*Record) error) (*Record, error) {

@@ -80,13 +80,19 @@ func (k *Keeper) endEvent(r *Record, end End, by event.Actor) event.Event {
 	}
 }
 
-// parallelEnds is how many ends of one request wait for their commits at once.
-const parallelEnds = 64
-
 // EndAll ends many sessions and tells of each, in their order, whether it ended
 // now. The first error that is no outcome of a single session is returned, with
 // what was done until then.
 func (k *Keeper) EndAll(ctx context.Context, handles []api.ID, end End, by event.Actor) ([]bool, error) {
+	return atOnce(handles, func(h api.ID) (bool, error) { return k.End(ctx, h, end, by) })
+}
+
+// parallelChanges is how many changes of one request wait for their commits at once.
+const parallelChanges = 64
+
+// atOnce changes many sessions and tells of each, in their order, whether it was
+// changed. The first error is returned when all were tried.
+func atOnce(handles []api.ID, change func(api.ID) (bool, error)) ([]bool, error) {
 	done := make([]bool, len(handles))
 	var (
 		wg    sync.WaitGroup
@@ -99,7 +105,7 @@ func (k *Keeper) EndAll(ctx context.Context, handles []api.ID, end End, by event
 		next <- i
 	}
 	close(next)
-	for range min(parallelEnds, len(handles)) {
+	for range min(parallelChanges, len(handles)) {
 		wg.Go(func() {
 			defer func() {
 				if p := recover(); p != nil {
@@ -109,7 +115,7 @@ func (k *Keeper) EndAll(ctx context.Context, handles []api.ID, end End, by event
 				}
 			}()
 			for i := range next {
-				ok, err := k.End(ctx, handles[i], end, by)
+				ok, err := change(handles[i])
 				if done[i] = ok; err != nil {
 					mu.Lock()
 					if first == nil {

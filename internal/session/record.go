@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"time"
@@ -165,6 +166,11 @@ func (r *Record) AbandonAt() int64 {
 		return 0
 	}
 	return r.LastAccess + r.AbandonAfter
+}
+
+// Equal reports whether two records would be stored as the same.
+func (r *Record) Equal(other *Record) bool {
+	return r.Handle == other.Handle && bytes.Equal(r.encode(), other.encode())
 }
 
 // key kinds, each with its slash. What grows with time has time-ordered keys.

@@ -38,7 +38,7 @@ func (s *Shape) Decode(raw []byte, into any) error {
 // decode reads valid JSON.
 func (s *Shape) decode(raw []byte, into any) *fault {
 	dst := reflect.ValueOf(into)
-	if dst.Kind() != reflect.Pointer || dst.IsNil() || dst.Type().Elem() != s.object.typ {
+	if dst.Kind() != reflect.Pointer || dst.IsNil() || dst.Type().Elem() != s.object.typ || s.object.forResults {
 		return &fault{code: api.Internal, message: "the server failed; its log says why", own: fmt.Errorf("wire: %T is no *%v", into, s.object.typ)}
 	}
 	return s.object.decode(raw, dst.Elem())

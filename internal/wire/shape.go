@@ -86,6 +86,8 @@ type object struct {
 	byName    map[string]int
 	required  uint64 // a bit for each field
 	validates bool
+
+	forResults bool // it cannot be read
 }
 
 // maxFields is how many members an object may have: as many as the bits that
@@ -148,7 +150,9 @@ func describeObject(t reflect.Type, within []reflect.Type) (*object, error) {
 	return o, nil
 }
 
-// flatten adds the fields of t, which is o's type or embedded in it at index.
+// flatten adds the fields of t, which is o's type or embedded in it at index. By an
+// embedded pointer a result has fields that stand there together or not at all;
+// Decode, which has none to fill, takes no such type.
 func (o *object) flatten(t reflect.Type, index []int, within []reflect.Type) error {
 	for i := range t.NumField() {
 		sf := t.Field(i)
@@ -156,6 +160,12 @@ func (o *object) flatten(t reflect.Type, index []int, within []reflect.Type) err
 		at := append(slices.Clone(index), i)
 		switch {
 		case tag == "-":
+			continue
+		case sf.Anonymous && !tagged && sf.Type.Kind() == reflect.Pointer:
+			o.forResults = true
+			if err := o.flatten(sf.Type.Elem(), at, within); err != nil {
+				return err
+			}
 			continue
 		case sf.Anonymous && !tagged && sf.Type.Kind() == reflect.Struct:
 			if err := o.flatten(sf.Type, at, within); err != nil {
