@@ -37,6 +37,9 @@ var beyond = []struct {
 	{"refresh", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
 	{"explainSession", `"tokenId"`, func(g gridCell) string { return g.shown("21401") }},
 	{"deleteSession", `"tokenId"`, func(gridCell) string { return "" }},
+	// To do something to many of others by a filter wants a recent log-in.
+	{"revokeSessions", `"filter"`, func(g gridCell) string { return g.found() }},
+	{"alterSession", `"filter"`, func(g gridCell) string { return g.found() }},
 	// Nobody gains by managing accounts and roles, and no key sets a password.
 	{"createAccount", `"roles"`, func(gridCell) string { return "21201" }},
 	{"cloneAccount", ``, func(g gridCell) string { return g.managing(g.byKey(g.ofOwn("21204"), "")) }},
@@ -175,6 +178,19 @@ func (g gridCell) shown(otherwise string) string {
 		return ""
 	}
 	return g.holding("sessiond.sessions.validate", otherwise)
+}
+
+// found is for who changes what a filter finds.
+func (g gridCell) found() string {
+	switch {
+	case g.owner == "own":
+		return ""
+	case g.holds != g.rule.others:
+		return "-"
+	case g.credential == "stale":
+		return "21203"
+	}
+	return ""
 }
 
 // managing is for who manages an account: none that holds more than he does.

@@ -93,6 +93,11 @@ var matrix = []struct {
 		"12031 12031 21401 21401 21401 21401 0     21401 0     0",
 	},
 	{
+		"alterSession", `{"filter":"username eq 'NAME'","description":"x"}`,
+		"12031 12031 0     0     0     0     0     0     0     0",
+		"12031 12031 -     -     -     -     0     -     0     0",
+	},
+	{
 		"rotateSession", `{}`,
 		"12031 12031 0     0     0     0     0     0     0     0",
 		"12031 12031 0     0     0     0     0     0     0     0",
@@ -498,6 +503,7 @@ func (s *stage) cell(ctx context.Context, credential, action, params string) (st
 			Accounts []any
 			Count    *int
 			Revoked  *int
+			Altered  *int
 		}
 	}
 	if err := json.Unmarshal(got.Body, &answer); err != nil {
@@ -505,7 +511,7 @@ func (s *stage) cell(ctx context.Context, credential, action, params string) (st
 	}
 	r := answer.Result
 	lists := action == "describeSessions" || action == "listSessions"
-	if answer.ErrorCode == 0 && (lists && len(r.Sessions) == 0 && (r.Count == nil || *r.Count == 0) || r.Revoked != nil && *r.Revoked == 0 || r.Accounts != nil && len(r.Accounts) == 0) {
+	if answer.ErrorCode == 0 && (lists && len(r.Sessions) == 0 && (r.Count == nil || *r.Count == 0) || r.Revoked != nil && *r.Revoked == 0 || r.Altered != nil && *r.Altered == 0 || r.Accounts != nil && len(r.Accounts) == 0) {
 		return "-", nil
 	}
 	return fmt.Sprint(int(answer.ErrorCode)), nil
