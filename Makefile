@@ -19,7 +19,7 @@ PACKAGES := curl gcc libc6-dev git wrk
 # The folders with tests for `make test-system`.
 SYSTEM_TESTS = $(shell grep -rl --include='*_test.go' '^func TestSystem' . | xargs -r dirname | sort -u)
 
-.PHONY: help deps build run test test-system race check lint fmt tidy docs fuzz bench cover vuln clean
+.PHONY: help deps build run test test-system race check lint fmt tidy docs fuzz bench calm cover vuln clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -85,6 +85,9 @@ fuzz: ## run every fuzz target, one after the other (FUZZTIME=60s each)
 
 bench: ## compare with bare fasthttp and bare bbolt, side by side (needs wrk)
 	go test -count=1 -tags bench -run '^TestBench$$' -v -timeout 30m ./internal/bench
+
+calm: ## measure validate beside listings, a purge and revocations (CALM_SESSIONS=20000 CALM_TOMBSTONES=20000 CALM_REVOKED=2000 CALM_ROUNDS=1 to try)
+	go test -count=1 -tags bench -run '^TestCalm$$' -v -timeout 90m ./internal/bench
 
 cover: ## measure which statements the tests reach (cover.out)
 	go test -coverpkg=./... -coverprofile=cover.out ./...

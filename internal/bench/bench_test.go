@@ -7,14 +7,21 @@
 // machine disturb both sides alike. Figures of two runs should not be compared,
 // ratios may.
 //
-// It runs as TestBench under the build tag bench, needs two processors, taskset and
-// wrk, and takes these variables of the environment. TestValidateBesideListings is
-// another run, with fewer rounds and sessions, and has to be named.
+// TestBench and TestCalm run under the build tag bench, need two processors, taskset
+// and wrk, and take these variables of the environment.
 //
-//	BENCH_ROUNDS    rounds of each comparison, 9
-//	BENCH_SESSIONS  sessions in the store, 1,000,000
-//	BENCH_SECONDS   seconds of each slice of a round, 3
-//	BENCH_OUT       a file that the report is written to, besides the output
+//	BENCH_OUT        a file whose section the report takes the place of, besides the output
+//	BENCH_ROUNDS     rounds of each comparison, 9
+//	BENCH_SESSIONS   sessions in the store, 1,000,000
+//	BENCH_SECONDS    seconds of each slice of a round, 3
+//
+//	CALM_ROUNDS      pairs of each kind of heavy work, 5
+//	CALM_SESSIONS    living sessions, 1,000,000
+//	CALM_TOMBSTONES  tombstones that are due, 500,000
+//	CALM_REVOKED     sessions that are revoked by a filter, 100,000
+//	CALM_SECONDS     seconds of a run without heavy work, 15
+//	CALM_ONLY        kinds of heavy work, with commas between: listing, count, sorted, crowd, purge, revoke; all unless set
+//	CALM_DATA        a folder that keeps the data for the next run of the same numbers within 12 hours
 package bench
 
 import (
@@ -65,9 +72,7 @@ func TestBench(t *testing.T) {
 	text := r.markdown(t, d)
 	fmt.Println(text)
 	if out := os.Getenv("BENCH_OUT"); out != "" {
-		if err := os.WriteFile(fromRoot(t, out), []byte(text), 0o644); err != nil {
-			t.Error(err)
-		}
+		writeSection(t, fromRoot(t, out), text)
 	}
 }
 

@@ -70,7 +70,7 @@ func fill(t *testing.T, dir string, sessions int, r *report) *data {
 		}
 	}()
 	d := &data{dir: dir, accounts: max(1, sessions/sessionsPerAccount), tokens: make([]string, sessions)}
-	dom := assemble(t, st)
+	dom := assemble(t, st, clock.NewSystem())
 	defer dom.close()
 	d.gateway, d.issuer, d.auditor = dom.staff(t, "gateway"), dom.staff(t, "issuer"), dom.staff(t, "auditor")
 
@@ -161,7 +161,7 @@ type domain struct {
 	hasher     *account.Hasher
 }
 
-func assemble(t *testing.T, st store.Store) *domain {
+func assemble(t *testing.T, st store.Store, now clock.Clock) *domain {
 	t.Helper()
 	cfg, err := config.Parse([]byte(servicesJSON), "services.json")
 	if err != nil {
@@ -173,7 +173,7 @@ func assemble(t *testing.T, st store.Store) *domain {
 			dom.realm = &cfg.Realms[i]
 		}
 	}
-	holder, now := config.NewHolder(cfg), clock.NewSystem()
+	holder := config.NewHolder(cfg)
 	dom.accounts = account.New(account.Deps{Store: st, Clock: now, Hasher: dom.hasher})
 	if dom.sessions, err = session.Open(t.Context(), session.Deps{Store: st, Accounts: dom.accounts, Clock: now, Config: holder}, nil); err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func (dom *domain) staff(t *testing.T, role string) string {
 
 func (dom *domain) create(t *testing.T, username string) string {
 	_, token, err := dom.sessions.Create(t.Context(), &session.NewSession{
-		Realm: dom.realm, Username: username, Issuer: &session.Caller{Live: session.Live{Permissions: account.AllPermissions}}, Settings: dom.settings, Idle: 24 * 3600,
+		Realm: dom.realm, Username: username, Issuer: &session.Caller{Live: session.Live{Permissions: account.AllPermissions}}, Settings: dom.settings, Idle: 24 * 3600, Cursor: 24 * 3600,
 	})
 	if err != nil {
 		t.Errorf("create: %v", err)

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -99,21 +100,25 @@ func (c *child) cpu(t *testing.T) time.Duration {
 // anonymous returns how much memory the process has that is no file's, in bytes.
 func (c *child) anonymous(t *testing.T) int64 {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	n, err := c.memory()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return n
+}
+
+func (c *child) memory() (anonymous int64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
 			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kib << 10
+			return kib << 10, err
 		}
 	}
-	t.Fatal("the kernel does not tell RssAnon")
-	return 0
+	return 0, errors.New("the kernel does not tell RssAnon")
 }
 
 // builder starts the server that was built, on its cores.
@@ -178,11 +183,16 @@ func (c *child) address() string {
 // again runs this program in another role, on the server's core.
 func again(t *testing.T, role string, args ...string) *exec.Cmd {
 	t.Helper()
+	return againOn(t, serverCore, role, args...)
+}
+
+func againOn(t *testing.T, core, role string, args ...string) *exec.Cmd {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := pinned(t, serverCore, append([]string{self}, args...)...)
+	cmd := pinned(t, core, append([]string{self}, args...)...)
 	cmd.Env = append(os.Environ(), roleMark+"="+role)
 	return cmd
 }
@@ -198,6 +208,8 @@ func play(role string) int {
 		err = bareServer(os.Args[1:])
 	case "raw":
 		err = rawStore(os.Args[1:])
+	case "pace":
+		err = pace(os.Args[1:])
 	default:
 		err = fmt.Errorf("no such role: %s", role)
 	}

@@ -136,7 +136,7 @@ func (r *report) footprint() []string {
 }
 
 // mid returns the median of one figure of some slices.
-func mid[T interface{ ~int64 | ~float64 }](slices []slice, figure func(slice) T) T {
+func mid[S any, T interface{ ~int64 | ~float64 }](slices []S, figure func(S) T) T {
 	values := make([]T, len(slices))
 	for i, s := range slices {
 		values[i] = figure(s)

@@ -55,7 +55,7 @@ func defaultsRows() []entry[Defaults] {
 			"Allow new permanent sessions, that is API keys. Existing ones stay when it is turned off."),
 
 		choice("defaultRetentionPolicy", []string{autoPurge, "neverPurge"}, func(d *Defaults) *string { return &d.RetentionPolicy },
-			"Whether ended sessions and events are purged."),
+			"Whether ended sessions and events are purged once they are older than the period: every ten minutes, and at once when that is changed."),
 		choice("defaultRetentionUnit", []string{"minute", "hour", "day", "week", "month", "year"}, func(d *Defaults) *string { return &d.RetentionUnit },
 			"Unit of defaultRetentionPeriod; a month has 30 days, a year 365."),
 		integer("defaultRetentionPeriod", 1, 100, func(d *Defaults) *int64 { return &d.RetentionPeriod },

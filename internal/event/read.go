@@ -141,11 +141,11 @@ func badCursor(fault string) *api.Error {
 	return api.Errorf(api.BadParam, "cursor %s", fault).At("/params/cursor")
 }
 
-// Purge forgets events older than a moment, in small commits, and keeps the
-// anchor by which the rest of the chain can be verified.
-func Purge(ctx context.Context, s store.Store, before time.Time) error {
+// Purge forgets events older than a moment, in small commits and as long as more
+// says so, and keeps the anchor by which the rest of the chain can be verified.
+func Purge(ctx context.Context, s store.Store, before time.Time, more func() bool) error {
 	const batch = 90
-	for {
+	for more() {
 		entries, err := store.ReadLog(ctx, s, 0, batch)
 		if err != nil {
 			return err
@@ -174,4 +174,5 @@ func Purge(ctx context.Context, s store.Store, before time.Time) error {
 			return nil
 		}
 	}
+	return nil
 }

@@ -211,7 +211,7 @@ func TestPurge(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // the second time there is nothing to do
-			if err := event.Purge(t.Context(), s, morning.Add(time.Duration(tt.before)*time.Minute)); err != nil {
+			if err := event.Purge(t.Context(), s, morning.Add(time.Duration(tt.before)*time.Minute), always); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -241,7 +241,7 @@ func TestADamagedEventIsAnError(t *testing.T) {
 	if _, _, err := event.Read(t.Context(), s, event.Query{}); err == nil {
 		t.Error("it is read")
 	}
-	if err := event.Purge(t.Context(), s, morning); err == nil {
+	if err := event.Purge(t.Context(), s, morning, always); err == nil {
 		t.Error("it is purged")
 	}
 }
@@ -288,3 +288,6 @@ func readAll(t *testing.T, s store.Store, q event.Query) (all []uint64) {
 }
 
 func is(name string) func(string) bool { return func(shown string) bool { return shown == name } }
+
+// always has a purge go on to its end.
+func always() bool { return true }

@@ -197,7 +197,7 @@ func TestWhoIsFarBehind(t *testing.T) {
 		{"what comes next has not", 100, 100, 101, 5901, 0},
 		{"up to memory", 1905, 7, 1906, 4096, 1},
 	} {
-		if err := event.Purge(t.Context(), s, morning.Add(time.Duration(tt.purge)*time.Minute).Add(time.Second)); err != nil {
+		if err := event.Purge(t.Context(), s, morning.Add(time.Duration(tt.purge)*time.Minute).Add(time.Second), always); err != nil {
 			t.Fatal(err)
 		}
 		all, gaps := read(tt.after)
@@ -205,7 +205,7 @@ func TestWhoIsFarBehind(t *testing.T) {
 			t.Errorf("%s: %d events from %d on, %d gaps; want %d from %d on, %d", tt.why, len(all), all[0], gaps, tt.events, tt.first, tt.gaps)
 		}
 	}
-	if err := event.Purge(t.Context(), s, morning.Add(long*1e4)); err != nil {
+	if err := event.Purge(t.Context(), s, morning.Add(long*1e4), always); err != nil {
 		t.Fatal(err)
 	}
 	again := open(t, s)

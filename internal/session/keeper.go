@@ -29,6 +29,7 @@ type Keeper struct {
 	config   *config.Holder
 	stop     func()
 
+	purging   purging
 	oldestEnd atomic.Int64 // no tombstone is of an earlier end; 0: not known
 	failed    func(error)  // told of commits that the table could not read
 
@@ -52,6 +53,7 @@ func Open(ctx context.Context, d Deps, progress func(n int)) (*Keeper, error) {
 		store: d.Store, table: NewTable(d.Accounts.Roles()), accounts: d.Accounts, clock: d.Clock, random: randomOr(d.Random), config: d.Config, failed: d.Failed,
 	}
 	k.table.now = k.now
+	k.purging.retention = k.retention()
 	k.table.rates.open(k.now())
 	k.Configure(d.Config.Get())
 	rev := d.Store.Rev()

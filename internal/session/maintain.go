@@ -17,7 +17,7 @@ import (
 // No rule of a session's life depends on any of it having run.
 const (
 	sweepBatch = 33 // tombstones in a commit: each is two conditions and three changes, and one more counts them
-	purgeBatch = 90
+	purgeBatch = 90 // keys that a commit forgets
 )
 
 // Run maintains the store until ctx ends; what fails is told to report and tried
@@ -59,8 +59,8 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 	if n%60 == 0 {
 		errs = append(errs, k.foldTouches(ctx, k.manyBlocks()))
 	}
-	if n%600 == 0 {
-		errs = append(errs, k.purge(ctx))
+	if k.purging.isDue(n, k.retention()) {
+		errs = append(errs, inTurn(k.purge))
 	}
 	return errors.Join(errs...)
 }
@@ -68,7 +68,7 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 // Maintain does at once all that Run does in time.
 func (k *Keeper) Maintain(ctx context.Context) error {
 	always := func() bool { return ctx.Err() == nil }
-	return errors.Join(k.endStolen(ctx), k.dropNonces(ctx), k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.flushSightings(ctx), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purge(ctx))
+	return errors.Join(k.endStolen(ctx), k.dropNonces(ctx), k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.flushSightings(ctx), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purgeAtOnce(ctx, always))
 }
 
 // sweep writes the tombstones of sessions that died by themselves or with an
@@ -293,107 +293,4 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 	k.countTombstones(&tx, folded)
 	_, err := k.store.Commit(ctx, tx)
 	return err
-}
-
-// purge forgets what is older than the retention.
-func (k *Keeper) purge(ctx context.Context) error {
-	retention := k.config.Get().Defaults.Retention()
-	if retention == 0 {
-		return nil
-	}
-	before := k.clock.Now().Add(-retention)
-	return errors.Join(k.purgeAccounts(ctx, before), k.purgePast(ctx, before))
-}
-
-// purgeAccounts forgets accounts that were dropped before a moment: their sessions
-// have their tombstones, and a session whose account nobody knows is dead.
-func (k *Keeper) purgeAccounts(ctx context.Context, before time.Time) error {
-	for {
-		items, err := k.store.List(ctx, store.Range{Prefix: goneKeys, Limit: purgeBatch / 3})
-		if err != nil {
-			return fmt.Errorf("purge accounts: %w", err)
-		}
-		var tx store.Tx
-		for i := range items {
-			if items[i].Key >= goneKey(before, api.ID{}) {
-				break
-			}
-			if err := k.forgetAccount(ctx, &tx, &items[i]); err != nil {
-				return fmt.Errorf("purge accounts: %w", err)
-			}
-		}
-		if len(tx.Delete) == 0 {
-			return nil
-		}
-		if _, err := k.store.Commit(ctx, tx); err != nil && !errors.Is(err, store.ErrConflict) { // created anew at this moment: the next look sees it
-			return fmt.Errorf("purge accounts: %w", err)
-		}
-	}
-}
-
-// forgetAccount removes what remains of a dropped account, unless another one has
-// its name by now.
-func (k *Keeper) forgetAccount(ctx context.Context, tx *store.Tx, gone *store.Item) error {
-	tx.Delete = append(tx.Delete, gone.Key)
-	item, err := k.store.Get(ctx, string(gone.Value))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	a, err := account.Decode(item)
-	if err == nil && gone.Key[len(gone.Key)-len(a.ID):] == string(a.ID[:]) {
-		tx.If = append(tx.If, a.Cond())
-		tx.Delete = append(tx.Delete, a.Key(), a.SourceKey())
-	}
-	return err
-}
-
-// purgePast forgets tombstones and events of before a moment.
-func (k *Keeper) purgePast(ctx context.Context, before time.Time) error {
-	if oldest := k.oldestEnd.Load(); oldest != 0 && oldest >= before.Unix() {
-		return event.Purge(ctx, k.store, before)
-	}
-	kept := k.now()
-	var tx store.Tx
-	var gone Tally
-	flush := func(atLeast int) error {
-		if len(tx.Delete) < atLeast {
-			return nil
-		}
-		k.countTombstones(&tx, gone)
-		_, err := k.store.Commit(ctx, tx)
-		if errors.Is(err, store.ErrConflict) { // somebody changes one of them: the next time
-			kept, err = min(kept, before.Unix()-1), nil
-		}
-		tx, gone = store.Tx{}, Tally{}
-		return err
-	}
-	err := walk(ctx, k.store, pastKeys, func(item *store.Item) error {
-		h, ok := handleOf(pastKeys, item.Key)
-		if !ok {
-			return ErrRecord
-		}
-		r, err := decodeRecord(h, item.Value)
-		if err != nil {
-			return err
-		}
-		if r.End.At < before.Unix() {
-			tx.If = append(tx.If, store.Cond{Key: item.Key, Rev: item.Rev})
-			tx.Delete = append(tx.Delete, item.Key)
-			gone[r.End.Status]--
-		} else {
-			kept = min(kept, r.End.At)
-		}
-		return flush(purgeBatch)
-	})
-	if err == nil {
-		err = flush(1)
-	}
-	if err != nil {
-		return fmt.Errorf("purge tombstones: %w", err)
-	}
-	k.oldestEnd.Store(kept)
-	return event.Purge(ctx, k.store, before)
 }
