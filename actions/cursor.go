@@ -47,6 +47,12 @@ func parseCursor(text, listing string) (k cursor, ok bool) {
 	return k, true
 }
 
+// goodAt reports whether a cursor was given not longer than some seconds ago, nor in
+// the future.
+func (k *cursor) goodAt(now, seconds int64) bool {
+	return k.given <= now && now-seconds <= k.given
+}
+
 func sumOf(b []byte, listing string) []byte {
 	h := sha256.New()
 	h.Write(b)

@@ -1,10 +1,12 @@
 package actions
 
 import (
+	"cmp"
 	"time"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
+	"sessiond/internal/config"
 	"sessiond/internal/filter"
 	"sessiond/internal/session"
 )
@@ -33,16 +35,17 @@ func (r *record) Value(number int, member string) filter.Value {
 	return r.fields[number].value(r, member)
 }
 
-// maxDevices is how many user agents one filter remembers.
+// maxDevices is how many user agents one filter remembers at a time.
 const maxDevices = 1000
 
 func (r *record) device() session.Device {
 	d, ok := r.devices[r.UserAgent]
 	if !ok && r.UserAgent != "" {
 		d = session.ParseUserAgent(r.UserAgent)
-		if len(r.devices) < maxDevices {
-			r.devices[r.UserAgent] = d
+		if len(r.devices) == maxDevices {
+			clear(r.devices) // those to come are rather like the last ones than like the first
 		}
+		r.devices[r.UserAgent] = d
 	}
 	return d
 }
@@ -58,7 +61,7 @@ const (
 )
 
 // sessionFields are the fields of sessions. Their kinds stand in docs/filter.md.
-func sessionFields() []field {
+func sessionFields(c *config.Config) []field {
 	settings := func(name string, value func(*record) string, oneOf ...string) field {
 		return text(name, func(r *record) filter.Value { return filter.OfText(value(r)) }, oneOf...)
 	}
@@ -116,14 +119,39 @@ func sessionFields() []field {
 			Field: filter.Field{Name: "clientIpAddress", Kind: filter.Address},
 			value: func(r *record, _ string) filter.Value { return filter.OfAddress(r.Address) },
 		},
-		{
-			Field: filter.Field{Name: "properties", Members: func(string) (filter.Kind, bool) { return filter.Text, true }},
-			value: func(r *record, member string) filter.Value {
-				if value, ok := r.Properties[member]; ok {
-					return filter.OfText(value)
-				}
+		propertiesField(c),
+	}
+}
+
+// propertiesField is what applications keep with sessions, as services.json says what
+// it is. What is of several types in several realms is a Text, as it is stored, as is
+// what is allowed no longer.
+func propertiesField(c *config.Config) field {
+	types := map[string]string{}
+	for _, p := range c.AllProperties() {
+		if known, ok := types[p.Name]; ok && known != p.Type {
+			types[p.Name] = config.StringProperty
+		} else {
+			types[p.Name] = p.Type
+		}
+	}
+	kinds := map[string]filter.Kind{config.IntegerProperty: filter.Number, config.BooleanProperty: filter.Bool}
+	return field{
+		Field: filter.Field{Name: "properties", Members: func(member string) (filter.Kind, bool) {
+			return cmp.Or(kinds[types[member]], filter.Text), member != ""
+		}},
+		value: func(r *record, member string) filter.Value {
+			text, ok := r.Properties[member]
+			if !ok {
 				return filter.Value{}
-			},
+			}
+			switch v := propertyValue(&config.Property{Type: types[member]}, text).(type) {
+			case int64:
+				return filter.OfNumber(v)
+			case bool:
+				return filter.OfBool(v)
+			}
+			return filter.OfText(text)
 		},
 	}
 }

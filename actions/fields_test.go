@@ -1,6 +1,7 @@
 package actions
 
 import (
+	"math"
 	"net/netip"
 	"os"
 	"reflect"
@@ -39,7 +40,7 @@ var unfiltered = map[string]string{
 func TestFieldsAreTheMembersOfSessions(t *testing.T) {
 	s := &sessions{Deps{Sessions: emptyKeeper(t)}}
 	for name, v := range map[string]*session.View{"living": aSession(), "key": aKey(), "ended": anEnded()} {
-		fields := sessionFields()
+		fields := sessionFields(&config.Config{})
 		r := &record{View: v, fields: fields, server: s, caller: v.Handle, devices: map[string]session.Device{}}
 		view := s.view(&dispatch.Call{Config: &config.Config{}}, v, &session.Caller{Live: session.Live{Handle: v.Handle}})
 		left := map[string]int{}
@@ -86,7 +87,7 @@ func TestGuideListsTheFields(t *testing.T) {
 			listed[name[1]] = kinds[row[1]]
 		}
 	}
-	for _, f := range sessionFields() {
+	for _, f := range sessionFields(&config.Config{}) {
 		if kind, ok := listed[f.Name]; !ok || kind != f.Kind {
 			t.Errorf("the guide lacks %s, or has it as another kind", f.Name)
 		}
@@ -104,7 +105,7 @@ func TestFieldsTakeWhatThereIs(t *testing.T) {
 			t.Error("a status has no name")
 		}
 	}
-	fields := sessionFields()
+	fields := sessionFields(&config.Config{})
 	for number, name := range map[int]string{byUsername: "username", byRealm: "realm", byAccountID: "accountId", byHandle: "sessionHandle", byStatus: "status"} {
 		if fields[number].Name != name {
 			t.Errorf("field %d is %s, want %s", number, fields[number].Name, name)
@@ -117,6 +118,41 @@ func TestFieldsTakeWhatThereIs(t *testing.T) {
 	}
 }
 
+// A property is compared as what services.json says that it is, and as a text where
+// that differs, or is no longer said.
+func TestPropertiesHaveTypes(t *testing.T) {
+	c, err := config.Parse([]byte(`{
+	  "sessionProperties": [{"name":"seats","type":"integer"}, {"name":"trial","type":"boolean"}, {"name":"plan"}],
+	  "realms": [{"name":"a","type":"trusted","sessionProperties":[{"name":"mixed","type":"integer"}]}, {"name":"b","type":"trusted","sessionProperties":[{"name":"mixed"}]}]
+	}`), "services.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := sessionFields(c)
+	v := &session.View{Record: &session.Record{Properties: map[string]string{"seats": "10", "trial": "true", "plan": "9", "mixed": "10", "gone": "10"}}}
+	for source, want := range map[string]string{
+		`properties/seats gt 9`: "found", `properties/seats in [9, 11]`: "not found", `properties/seats gt "9"`: "refused",
+		`properties/trial eq true`: "found", `!properties/trial pr`: "not found", `properties/trial eq "true"`: "refused",
+		`properties/plan eq "9"`: "found", `properties/plan eq 9`: "refused",
+		`properties/mixed eq "10"`: "found", `properties/mixed lt "9"`: "found", `properties/gone eq "10"`: "found", `properties/none pr`: "not found",
+		`properties/ pr`: "refused", `properties pr`: "refused",
+	} {
+		got := "refused"
+		if f, err := parseFilter(source, fields, time.Time{}); err == nil {
+			if got = "not found"; f.Match(&record{View: v, fields: fields}) {
+				got = "found"
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", source, got, want)
+		}
+	}
+	v.Properties["seats"] = "ten" // from when it was a string
+	if f, err := parseFilter(`properties/seats pr`, fields, time.Time{}); err != nil || f.Match(&record{View: v, fields: fields}) {
+		t.Errorf("a text is a number: %v", err)
+	}
+}
+
 // A cursor is good as it was given, for the listing that it was given for.
 func TestCursors(t *testing.T) {
 	k := cursor{given: 7, now: 5, at: position{key: "alice", handle: api.ID{1, 15: 2}}}
@@ -126,6 +162,11 @@ func TestCursors(t *testing.T) {
 	}
 	if len((&cursor{at: position{key: strings.Repeat("x", account.MaxUsername)}}).text("")) > 255 {
 		t.Error("a cursor may be longer than the params take")
+	}
+	for given, want := range map[int64]bool{100: true, 40: true, 39: false, 101: false, math.MinInt64: false, math.MaxInt64: false} {
+		if (&cursor{given: given}).goodAt(100, 60) != want {
+			t.Errorf("given at %d it is good: %v", given, !want)
+		}
 	}
 	if _, ok := parseCursor(text, "that"); ok {
 		t.Error("it is good for another listing")

@@ -63,6 +63,9 @@ func (p *selection) Validate() error {
 	if p.Sort != "" && (selector == "authTokens" || selector == "sessionHandles") {
 		return bad("sort", "must not stand beside %s, whose order is kept", selector)
 	}
+	if p.Cursor != "" && (selector == "authTokens" || selector == "sessionHandles") {
+		return bad("cursor", "must not stand beside %s, which are all answered at once", selector)
+	}
 	for i, text := range p.SessionHandles {
 		if _, ok := session.ParseHandle(text); !ok {
 			return bad("sessionHandles", "must hold handles, as sessions are answered with").At("/params/sessionHandles/" + strconv.Itoa(i))
@@ -249,7 +252,7 @@ func (s *sessions) from(ctx context.Context, c *dispatch.Call, who *session.Call
 	}
 	if k, ok := parseCursor(p.Cursor, s.listing(p)); ok {
 		good, err := s.Sessions.CursorSeconds(ctx, who.Handle)
-		if err != nil || c.Now-k.given <= good {
+		if err != nil || k.goodAt(c.Now, good) {
 			return k, err
 		}
 	}

@@ -218,7 +218,7 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 	p.apply(&n.Settings)
 	set(&n.Description, p.Description)
 	set(&n.Cursor, p.IdleCursorTimeoutSeconds)
-	change, err := propertyChange(c.Config.PropertiesOf(realm.Name), p.Properties)
+	change, err := propertyChange(c.Config.PropertiesOf(realm.Name), p.Properties, nil)
 	if err == nil {
 		n.Properties, err = change.On(nil)
 	}
@@ -248,7 +248,7 @@ func (s *sessions) reauthenticate(c *dispatch.Call, who *session.Caller, p *crea
 			return bad("username", "must be that of the session's own account, to reauthenticate")
 		}
 	}
-	change, err := propertyChange(c.Config.PropertiesOf(n.Realm.Name), p.Properties)
+	change, err := propertyChange(c.Config.PropertiesOf(n.Realm.Name), p.Properties, nil)
 	if err != nil {
 		return err
 	}

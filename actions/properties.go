@@ -71,7 +71,7 @@ func (s *sessions) updateProperties(ctx context.Context, c *dispatch.Call, who *
 		if p.Revision != nil && *p.Revision != r.Revision {
 			return api.Errorf(api.Conflict, "the session has been changed meanwhile: read it again, and send the revision that it has then").At("/params/revision")
 		}
-		change, err := propertyChange(c.Config.PropertiesOf(r.Realm), p.Properties)
+		change, err := propertyChange(c.Config.PropertiesOf(r.Realm), p.Properties, r.Properties)
 		if err == nil {
 			r.Properties, err = change.On(r.Properties)
 		}
@@ -90,13 +90,15 @@ func (s *sessions) updateProperties(ctx context.Context, c *dispatch.Call, who *
 // (RFC 7493, section 2.2).
 const mostInteger = 1<<53 - 1
 
-// propertyChange checks what params ask for against what is allowed.
-func propertyChange(allowed []config.Property, asked map[string]any) (session.PropertyChange, error) {
+// propertyChange checks what params ask for against what is allowed. What a session
+// has and may have no longer can be removed.
+func propertyChange(allowed []config.Property, asked map[string]any, has map[string]string) (session.PropertyChange, error) {
 	change := session.PropertyChange{}
 	for _, name := range slices.Sorted(maps.Keys(asked)) {
 		at := "/params/properties/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 		i := slices.IndexFunc(allowed, func(p config.Property) bool { return p.Name == name })
-		if i < 0 {
+		_, there := has[name]
+		if i < 0 && (!there || asked[name] != nil) {
 			return nil, api.Errorf(api.PropertyNotAllowed, "the session may not have this property: getSessionProperties tells those that it may").At(at)
 		}
 		if asked[name] == nil {

@@ -35,7 +35,7 @@ func (s *sessions) newSearch(c *dispatch.Call, who *session.Caller, source *stri
 	if source == nil {
 		return q, nil
 	}
-	fields := sessionFields()
+	fields := sessionFields(c.Config)
 	f, err := parseFilter(*source, fields, now)
 	if err != nil {
 		return nil, err
@@ -132,8 +132,12 @@ func (q *search) lookup(ctx context.Context) (handles []api.ID, ok bool, err err
 // accounts returns the only accounts whose sessions the search can find, if it is
 // confined to some.
 func (q *search) accounts(ctx context.Context) (ids []api.ID, ok bool, err error) {
-	if !q.reach.All && q.names == nil {
-		return []api.ID{q.reach.Account}, true, nil
+	if !q.reach.All { // whom else he names is not even looked for
+		own := foldName(q.server.Sessions.Actor(q.caller).Username)
+		if q.names == nil || slices.ContainsFunc(q.names, func(name string) bool { return foldName(name) == own }) {
+			ids = append(ids, q.reach.Account)
+		}
+		return ids, true, nil
 	}
 	names, realms := q.names, q.server.Sessions.Realms()
 	switch {

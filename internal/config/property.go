@@ -34,6 +34,16 @@ func (c *Config) PropertiesOf(realm string) []Property {
 	return slices.Concat(c.Properties, r.Properties)
 }
 
+// AllProperties returns the properties that sessions of any realm may have. Of two
+// realms they may have the same name.
+func (c *Config) AllProperties() []Property {
+	all := slices.Clone(c.Properties)
+	for _, r := range c.Realms {
+		all = append(all, r.Properties...)
+	}
+	return all
+}
+
 // propertiesRow is the list of properties of a T, whose sessions are described by
 // doc.
 func propertiesRow[T any](field func(*T) *[]Property, doc string) entry[T] {
