@@ -15,6 +15,7 @@
 //	sess/HANDLE     Record            a living session, or one that died and was not swept yet
 //	end/HANDLE      End               an end that is durable and not folded yet
 //	past/HANDLE     Record with End   a tombstone
+//	server/tombstones  the number of tombstones by status, changed in the commits that write and forget them
 //	touch/ID        block             last uses of many sessions
 //	epoch/…         Generation        of the server, of a realm; an account's is in its record
 //	gone/TIME ID    account key       an account that was dropped, and of which a marker remains

@@ -2,6 +2,8 @@ package session_test
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -105,14 +107,7 @@ func TestStatisticsCostTheSame(t *testing.T) {
 		inner := mem.New()
 		counting := faultstore.New(inner, faultstore.Plan{})
 		w := newWorldOn(t, unlimited(), inner, counting)
-		var a *account.Account
-		for i := range sessions {
-			if i%10 == 0 {
-				a = &account.Account{ID: api.NewID(morning, [10]byte{7: byte(i >> 16), 8: byte(i >> 8), 9: byte(i)}), Realm: "web", Username: fmt.Sprint("user-", i%100), Rev: 1}
-			}
-			r, _ := stored(i, a)
-			w.Table().Insert(r, a)
-		}
+		w.insert(sessions, 10)
 		before := counting.Calls(0)
 		ask := func() {
 			if s, err := w.Statistics(t.Context()); err != nil || s.Living.Sessions != int64(sessions) {
@@ -155,6 +150,66 @@ func TestACensusRests(t *testing.T) {
 	w.clock.Advance(-time.Hour)
 	if n := top(); n != 3 {
 		t.Errorf("after the clock went back: %d accounts", n)
+	}
+}
+
+// The longer a census takes, the longer it rests.
+func TestALongCensusRestsLonger(t *testing.T) {
+	w := newWorld(t, unlimited())
+	w.insert(5000, 1)
+	turns := 0
+	ctx := &meanwhile{t.Context(), func() {
+		turns++
+		w.clock.Advance(50 * time.Millisecond)
+	}}
+	for _, step := range []struct {
+		wait  time.Duration
+		turns int
+	}{{0, 1}, {4999 * time.Millisecond, 1}, {time.Millisecond, 2}} {
+		w.clock.Advance(step.wait)
+		if _, err := w.Statistics(ctx); err != nil || turns != step.turns {
+			t.Errorf("after %s: %d turns, %v, want %d", step.wait, turns, err, step.turns)
+		}
+	}
+}
+
+// A census that is broken off is none, and others are not kept from taking one.
+func TestACensusIsBrokenOff(t *testing.T) {
+	w := newWorld(t, unlimited())
+	w.insert(5000, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.Statistics(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("broken off: %v", err)
+	}
+	if s := w.mustStatistics(); s.Ages[0] != 5000 {
+		t.Errorf("then: %v", s.Ages)
+	}
+}
+
+// An account that comes while a census is taken has none of the sessions of one
+// that left.
+func TestAccountsLeaveDuringACensus(t *testing.T) {
+	w := newWorld(t, unlimited())
+	var left []string
+	for range 50 {
+		v, _ := w.issued("leaver")
+		left = append(left, session.LiveKey(v.Handle))
+	}
+	w.insert(5000, 1)
+	s, err := w.Statistics(&meanwhile{t.Context(), func() {
+		if _, err := w.inner.Commit(w.ctx(), store.Tx{Delete: left}); err != nil {
+			t.Error(err)
+		}
+		w.issued("newcomer")
+	}})
+	if err != nil || len(s.Top) == 0 {
+		t.Fatalf("%v, %v", s.Top, err)
+	}
+	for _, a := range s.Top {
+		if a.Sessions != 1 || a.Username == "leaver" {
+			t.Errorf("top: %+v", a)
+		}
 	}
 }
 
@@ -386,4 +441,27 @@ func (w *world) ended(username string) api.ID {
 		w.t.Fatalf("end: %v, %v", done, err)
 	}
 	return v.Handle
+}
+
+// insert puts sessions of many accounts into the table, so many of each.
+func (w *world) insert(sessions, each int) {
+	var a *account.Account
+	for i := range sessions {
+		if i%each == 0 {
+			a = &account.Account{ID: api.NewID(morning, [10]byte{7: byte(i >> 16), 8: byte(i >> 8), 9: byte(i)}), Realm: "web", Username: fmt.Sprint("user-", i), Rev: 1}
+		}
+		r, _ := stored(i, a)
+		w.Table().Insert(r, a)
+	}
+}
+
+// meanwhile is a context that does something whenever it is asked whether it ended.
+type meanwhile struct {
+	context.Context
+	do func()
+}
+
+func (m *meanwhile) Err() error {
+	m.do()
+	return m.Context.Err()
 }

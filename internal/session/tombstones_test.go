@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -62,6 +63,27 @@ func TestUnreadableTombstonesAreNotCounted(t *testing.T) {
 	}
 }
 
+// Nor does one that is damaged; what comes after it is not counted.
+func TestDamagedTombstonesAreNotCounted(t *testing.T) {
+	inner := mem.New()
+	w := newWorldOn(t, unlimited(), inner, inner)
+	w.ended("ann")
+	w.maintain()
+	if _, err := inner.Commit(w.ctx(), store.Tx{Delete: []string{session.TombstonesKey}}); err != nil {
+		t.Fatal(err)
+	}
+	w.store = &lists{inner, func(prefix string) error {
+		if prefix == session.PastKeys {
+			return fmt.Errorf("the test's damage: %w", store.ErrCorrupt)
+		}
+		return nil
+	}}
+	w.restart()
+	if got := w.statistics().Tombstones; got != (session.Tally{}) {
+		t.Errorf("counted: %v", got)
+	}
+}
+
 // Whoever rewrites a tombstone beside the maintenance takes part in the counting:
 // whichever of them comes first, nothing is counted twice or not at all.
 func TestTombstonesChangeUnderTheMaintenance(t *testing.T) {
@@ -97,6 +119,32 @@ func TestTombstonesChangeUnderTheMaintenance(t *testing.T) {
 			w.restart()
 			w.checkStatistics("after a restart")
 		})
+	}
+}
+
+// A purge that has read a tombstone leaves it if it was changed before the commit.
+func TestTombstonesChangeBehindAPurge(t *testing.T) {
+	inner := mem.New()
+	after := &lists{inner, func(string) error { return nil }}
+	w := newWorldOn(t, unlimited(), inner, after)
+	h := w.ended("ann")
+	w.ended("bob")
+	w.maintain()
+	w.clock.Advance(29 * 24 * time.Hour)
+	changed := false
+	after.then = func(prefix string) error {
+		if prefix == session.PastKeys && !changed {
+			changed = true
+			w.removeTombstone(h)
+		}
+		return nil
+	}
+	w.maintain()
+	w.checkStatistics("at first")
+	w.maintain()
+	w.checkStatistics("later")
+	if n := w.keys(session.PastKeys); n != 0 || !changed {
+		t.Errorf("%d tombstones are left; changed: %v", n, changed)
 	}
 }
 
@@ -170,4 +218,18 @@ func (w *world) removeTombstone(h api.ID) {
 	if _, err := w.inner.Commit(w.ctx(), tx); err != nil {
 		w.t.Fatalf("remove: %v", err)
 	}
+}
+
+// lists is a store that does something after each page that it reads.
+type lists struct {
+	store.Store
+	then func(prefix string) error
+}
+
+func (l *lists) List(ctx context.Context, r store.Range) ([]store.Item, error) {
+	items, err := l.Store.List(ctx, r)
+	if then := l.then(r.Prefix); err == nil {
+		err = then
+	}
+	return items, err
 }
