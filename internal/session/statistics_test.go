@@ -307,7 +307,8 @@ func (m *counted) follow() {
 			if err != nil {
 				m.w.t.Errorf("%v", err)
 			}
-			if e.Kind == event.SessionCreated || e.Kind == event.SessionEnded {
+			switch e.Kind { //nolint:exhaustive // the others neither make nor end a session
+			case event.SessionCreated, event.SessionEnded, event.SessionExpired, event.SessionEvicted:
 				m.logged = append(m.logged, happened{m.now, statuses[e.Status]})
 			}
 		}
