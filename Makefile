@@ -9,6 +9,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 LISTEN   ?= 127.0.0.1:8080
 DATA     ?= ./data
 FUZZTIME ?= 60s
+SLICES   ?= 1 2 3 4 5
 TOOL     := go tool -modfile=tools/go.mod
 
 # The Debian packages that the targets below need beyond Go and make: a C
@@ -19,7 +20,7 @@ PACKAGES := curl gcc libc6-dev git wrk
 # The folders with tests for `make test-system`.
 SYSTEM_TESTS = $(shell grep -rl --include='*_test.go' '^func TestSystem' . | xargs -r dirname | sort -u)
 
-.PHONY: help deps build run test test-system race check lint fmt tidy docs fuzz bench calm cover vuln clean
+.PHONY: help deps build run test test-system race check lint fmt tidy docs model fuzz bench calm cover vuln clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -73,6 +74,17 @@ tidy: ## check that both go.mod files are tidy and their modules unaltered
 
 docs: ## write the generated part of docs/
 	go run . docs --out docs
+
+model: ## compare the keeper with its model, 50,000 sequences and 500 on bolt (SLICES="1 2 3 4 5")
+	@go test -c -o bin/model.test ./internal/session
+	@for slice in $(SLICES); do \
+		for run in 'Map 10000' 'MapOnBolt 100'; do \
+			set -- $$run; \
+			echo "== slice $$slice: TestKeeperBehavesLikeA$$1, $$2 sequences"; \
+			bin/model.test -test.v -test.timeout 0 -test.run "^TestKeeperBehavesLikeA$$1\$$" \
+				-rapid.checks $$2 -rapid.seed $$slice -rapid.nofailfile; \
+		done; \
+	done
 
 fuzz: ## run every fuzz target, one after the other (FUZZTIME=60s each)
 	@targets=$$(go test -list '^Fuzz' ./... | \

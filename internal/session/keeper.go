@@ -139,7 +139,7 @@ func (k *Keeper) Touch(h api.ID) { k.TouchAt(k.now(), h) }
 func (k *Keeper) TouchAt(now int64, h api.ID) {
 	now = k.at(now)
 	k.table.withEntry(h, func(e *entry) {
-		if !k.table.expired(e, now) && atomic.LoadUint32(&e.overlay)&isDying == 0 {
+		if !k.table.expired(e, now) && atomic.LoadUint32(&e.overlay)&isDying == 0 && k.table.inForce(e) {
 			k.table.touch(e, uint32(now)) //nolint:gosec // until 2106
 		}
 	})

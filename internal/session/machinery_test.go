@@ -40,7 +40,7 @@ type world struct {
 	*session.Keeper
 	t        tb
 	clock    *clock.Fake
-	inner    *mem.Store
+	inner    store.Store
 	store    store.Store // what the keeper sees
 	accounts *account.Directory
 	config   *config.Config
@@ -77,7 +77,7 @@ func newWorld(t tb, c *config.Config) *world {
 
 // newWorldOn puts a keeper on a store that has already lived, perhaps; s is inner,
 // or in front of it.
-func newWorldOn(t tb, c *config.Config, inner *mem.Store, s store.Store) *world {
+func newWorldOn(t tb, c *config.Config, inner, s store.Store) *world {
 	t.Helper()
 	hasher := account.NewHasherCost(2, 1024, account.Cost{MemoryKiB: 8, Iterations: 1, Parallelism: 1})
 	t.Cleanup(hasher.Close)

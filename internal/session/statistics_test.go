@@ -26,7 +26,8 @@ import (
 // After whatever happened, the statistics are what going through everything gives.
 func TestStatisticsAreWhatThereIs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &counted{model: newModel(t)}
+		inner := mem.New()
+		m := &counted{model: newModel(t, func() (store.Store, error) { return inner, nil }, tally{})}
 		m.follow()
 		t.Repeat(map[string]func(*rapid.T){
 			"issue":       m.issue,
@@ -34,13 +35,12 @@ func TestStatisticsAreWhatThereIs(t *testing.T) {
 			"log in":      m.login,
 			"use":         m.use,
 			"alter":       m.alter,
-			"end":         m.end,
-			"end account": m.endAccount,
-			"raise epoch": m.raise,
+			"log out":     m.logout,
+			"end many":    m.endMany,
 			"wait":        m.wait,
 			"wait longer": m.waitLonger,
-			"maintain":    func(*rapid.T) { m.w.maintain() },
-			"sweep":       m.part,
+			"maintain":    m.maintain,
+			"in part":     m.maintainPartly,
 			"restart":     m.restart,
 			"":            m.check,
 		})
@@ -323,12 +323,11 @@ func (m *counted) restart(t *rapid.T) {
 	m.since, m.logged = m.now, nil
 }
 
-// waitLonger reaches ages, windows, and the retention of 4 weeks.
+// waitLonger reaches ages and windows.
 func (m *counted) waitLonger(t *rapid.T) {
 	seconds := rapid.SampledFrom([]int64{3600, 20 * 3600, 24 * 3600, 6 * 24 * 3600, 29 * 24 * 3600}).Draw(t, "seconds")
 	m.w.advance(seconds)
 	m.now = m.w.unix()
-	m.settle()
 }
 
 func (m *counted) check(t *rapid.T) {
