@@ -27,12 +27,30 @@ import (
 // steps are what a sequence is made of. Those at the front are drawn more often.
 func (m *model) steps() []modelStep {
 	return []modelStep{
-		{"issue", m.issue}, {"use", m.use}, {"log in", m.login}, {"rotate", m.rotate}, {"wait", m.wait},
-		{"alter", m.alter}, {"end some", m.endSome}, {"log out", m.logout}, {"maintain partly", m.maintainPartly},
-		{"reauthenticate", m.reauthenticate}, {"refresh", m.refresh}, {"end many", m.endMany}, {"restart", m.restart},
-		{"issue", m.issue}, {"log in", m.login}, {"use", m.use}, {"wait", m.wait}, {"rotate", m.rotate}, {"clock back", m.back},
-		{"maintain", m.maintain}, {"list", m.list}, {"second keeper", m.secondKeeper},
-		{"used from", m.usedFrom}, {"use wrongly", m.useWrongly},
+		{"issue", m.issue},
+		{"use", m.use},
+		{"log in", m.login},
+		{"rotate", m.rotate},
+		{"wait", m.wait},
+		{"alter", m.alter},
+		{"end some", m.endSome},
+		{"log out", m.logout},
+		{"maintain partly", m.maintainPartly},
+		{"reauthenticate", m.reauthenticate},
+		{"refresh", m.refresh},
+		{"end many", m.endMany},
+		{"restart", m.restart},
+		{"issue", m.issue},
+		{"log in", m.login},
+		{"use", m.use},
+		{"wait", m.wait},
+		{"rotate", m.rotate},
+		{"clock back", m.back},
+		{"maintain", m.maintain},
+		{"list", m.list},
+		{"second keeper", m.secondKeeper},
+		{"used from", m.usedFrom},
+		{"use wrongly", m.useWrongly},
 	}
 }
 
