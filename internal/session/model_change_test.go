@@ -41,8 +41,10 @@ func (m *model) reauthenticate(t *rapid.T) {
 // create creates a session as it was begun, if it may be.
 func (m *model) create(t *rapid.T, op string, s, instead *modelled) {
 	address := rapid.SampledFrom([]string{"192.0.2.1", "2001:db8::1", "2001:db8::2", "192.0.2.2", ""}).Draw(t, "address")
+	s.abandon = rapid.SampledFrom([]int64{0, 700}).Draw(t, "abandoned after")
 	s.permanent = rapid.IntRange(0, 2).Draw(t, "permanent") == 2
 	if !s.permanent {
+		s.tolerance = modelTolerance
 		s.address = map[bool]string{true: "2001:db8::/64", false: address}[len(address) > 10]
 	}
 	s.idle = rapid.SampledFrom([]int64{0, 600, 60, 7, 1}).Draw(t, "idle")
@@ -50,7 +52,7 @@ func (m *model) create(t *rapid.T, op string, s, instead *modelled) {
 	s.of = m.account(s.realm, s.user)
 	properties := map[string]string{"theme": rapid.SampledFrom([]string{"dark", "light"}).Draw(t, "theme")}
 	options := []option{idle(s.idle), func(n *session.NewSession) {
-		n.Max, n.Permanent, n.IdempotencyKey, n.Properties = lifetime, s.permanent, s.key, properties
+		n.Max, n.Abandon, n.Permanent, n.IdempotencyKey, n.Properties = lifetime, s.abandon, s.permanent, s.key, properties
 		if instead != nil {
 			n.Instead = instead.caller()
 			n.Inherit = func(old *session.Record) error {
@@ -110,22 +112,21 @@ func (m *model) admits(s, instead *modelled) (code api.Code, same *modelled) {
 	if s.user == "oscar" {
 		reserve = 5
 	}
-	if code := m.full(s, 5, instead); code != api.OK {
+	if made := m.keys[repetition{s.of, s.key}]; s.key != "" && made != nil && m.now < made.created+modelRepeats && m.lives(made) {
+		same = made
+	}
+	switch code := m.full(s, 5, instead); {
+	case code != api.OK && (same == nil || s.of.disabled): // a repetition takes no place
 		return code, nil
-	}
-	if s.of.disabled {
+	case s.of.disabled:
 		return api.LoginFailed, nil
-	}
-	if instead != nil && instead.of != s.of {
+	case instead != nil && instead.of != s.of:
 		return api.BadParam, nil
-	}
-	if same := m.keys[repetition{s.of, s.key}]; s.key != "" && same != nil && m.now < same.created+modelRepeats && m.lives(same) {
-		if same.permanent != s.permanent {
-			return api.Conflict, nil
-		}
+	case same != nil && same.permanent != s.permanent:
+		return api.Conflict, nil
+	case same != nil:
 		return api.OK, same
-	}
-	if instead != nil && !m.lives(instead) {
+	case instead != nil && !m.lives(instead):
 		return api.InvalidAuthToken, nil
 	}
 	return m.accountFull(s, reserve, instead), nil

@@ -323,7 +323,7 @@ func (m *model) wait(t *rapid.T) {
 	seconds := rapid.SampledFrom([]int64{1, 29, 30, 3, 6, 59, 60, 100, 599, 5000}).Draw(t, "seconds")
 	if len(m.sessions) > 0 && rapid.Bool().Draw(t, "until a moment") {
 		s := m.one(t)
-		moments := []int64{s.used + s.idle, s.wall, s.created + modelRepeats}
+		moments := []int64{s.used + s.idle + s.tolerance, s.wall, s.created + modelRepeats}
 		if len(s.tokens) > 1 {
 			moments = append(moments, s.tokens[1].until)
 		}

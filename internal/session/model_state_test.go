@@ -66,6 +66,8 @@ type modelled struct {
 	address    string // what it counts by; empty: nothing
 	permanent  bool
 	idle       int64
+	tolerance  int64
+	abandon    int64
 	created    int64
 	wall       int64
 	used       int64
@@ -125,7 +127,7 @@ func (m *model) end(s *modelled) *session.End {
 }
 
 func (s *modelled) expiry(now int64) *session.End {
-	idle := s.used + s.idle
+	idle := s.used + s.idle + s.tolerance
 	switch {
 	case s.wall != 0 && now >= s.wall && (s.idle == 0 || s.wall <= idle):
 		return &session.End{Status: session.Expired, At: s.wall, Reason: session.ReasonLifetime}
@@ -306,7 +308,10 @@ func (m *model) checkView(t *rapid.T, s *modelled) {
 	}
 	end := m.end(s)
 	switch {
-	case end == nil && s.theft: // how it ended is not written yet
+	case end == nil && s.theft: // which is not written yet
+		if view.End.Status != session.Revoked || view.End.Reason != session.ReasonTokenTheft {
+			t.Fatalf("%s, whose token was stolen, ended as %+v", s.handle, view.End)
+		}
 	case end == nil:
 		if roles := fmt.Sprint(view.Roles, view.RealmRoles); roles != modelRoles[s.user] && roles != "[] [shopper]" {
 			t.Fatalf("%s has the roles %s", s.user, roles)
@@ -317,6 +322,16 @@ func (m *model) checkView(t *rapid.T, s *modelled) {
 		}
 	case view.End != *end:
 		t.Fatalf("%s of %s ended as %+v, want %+v", s.handle, s.user, view.End, *end)
+	}
+	status := view.End.Status
+	if view.Live {
+		status = session.Active
+	} else if status == session.Expired && s.abandon != 0 && m.now >= s.used+s.abandon {
+		status = session.Abandoned
+		m.seen.saw("shown as abandoned")
+	}
+	if view.Status() != status {
+		t.Fatalf("%s is shown as %s, want %s", s.handle, view.Status(), status)
 	}
 }
 

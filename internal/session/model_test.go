@@ -79,7 +79,7 @@ var occurrences = []string{
 	"disable: some", "enable", "drop: some", "drop: missing", "drop: created anew",
 	"died: ended", "died: revoked", "died: replaced", "died: expired", "died: theft", "died: idle", "died: wall", "died: purged",
 	"restart: crash", "restart: behind",
-	"clock back", "list: living", "list: all",
+	"clock back", "shown as abandoned", "list: living", "list: all",
 }
 
 // rarities are what has to have happened in a long run.
@@ -185,6 +185,7 @@ var modelLimits = session.Limits{Total: 9, PerAddress: 3, PerAccount: 3}
 
 const (
 	modelSteps     = 80   // of a sequence, on average
+	modelTolerance = 2    // seconds after the idle time in which a session still lives
 	modelGrace     = 30   // seconds in which a rotated token is good
 	modelRetention = 3600 // seconds for which tombstones are kept
 	modelRepeats   = 600  // seconds in which a log-in can be repeated
@@ -193,7 +194,7 @@ const (
 
 func modelConfig() *config.Config {
 	c := limited(modelLimits)
-	c.Defaults.RotationGraceSeconds = modelGrace
+	c.Defaults.RotationGraceSeconds, c.Defaults.IdleToleranceSeconds = modelGrace, modelTolerance
 	c.Defaults.RetentionUnit, c.Defaults.RetentionPeriod = "hour", 1
 	return c
 }

@@ -369,7 +369,7 @@ func (w *world) checkStatistics(when string) {
 	err := w.Each(w.ctx(), session.Scan{Ended: true}, func(v *session.View) bool {
 		if !v.Live {
 			if _, err := w.tombstone(v.Handle); err == nil {
-				want.Tombstones[v.Status()]++
+				want.Tombstones[v.End.Status]++
 			} else {
 				want.Waiting++
 			}
