@@ -54,18 +54,24 @@ func (k *Keeper) alter(ctx context.Context, h api.ID, by event.Actor, change fun
 		return nil, err
 	}
 	r.Created, r.MaxSeconds = created, lifetime
+	return r, k.renew(ctx, r, rev, live.LastAccess, event.SessionAltered, by)
+}
+
+// renew commits a living session's record, as a change of it left it; rev is of the
+// record that was changed.
+func (k *Keeper) renew(ctx context.Context, r *Record, rev store.Rev, lastAccess int64, kind event.Kind, by event.Actor) error {
 	r.Revision++
-	r.LastAccess = live.LastAccess
+	r.LastAccess = lastAccess
 	tx := store.Tx{
-		If:  []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
-		Put: []store.Put{{Key: liveKey(h), Value: r.encode()}},
+		If:  []store.Cond{{Key: liveKey(r.Handle), Rev: rev}, {Key: endKey(r.Handle)}},
+		Put: []store.Put{{Key: liveKey(r.Handle), Value: r.encode()}},
 	}
 	event.Append(&tx, event.Event{
-		Time: k.clock.Now(), Kind: event.SessionAltered, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
+		Time: k.clock.Now(), Kind: kind, SessionHandle: HandleText(r.Handle), AccountID: r.AccountID.String(),
 		Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, By: by,
 	})
-	_, err = k.store.Commit(ctx, tx)
-	return r, err
+	_, err := k.store.Commit(ctx, tx)
+	return err
 }
 
 // altered returns a session as its alteration left it: expired, perhaps, if the

@@ -126,18 +126,7 @@ func (k *Keeper) rotate(ctx context.Context, h api.ID, sum *hash, token api.Secr
 	r.Secrets[0].ValidUntil, r.Secrets[0].LastUsed, r.Secrets[0].Nonce = now+k.config.Get().Defaults.RotationGraceSeconds, live.LastAccess, nonce
 	r.Secrets = append([]Secret{secretOf(next)}, r.Secrets[:min(len(r.Secrets), maxOld)]...)
 	r.forgetNonces(now)
-	r.Revision++
-	r.LastAccess = live.LastAccess
-	tx := store.Tx{
-		If:  []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
-		Put: []store.Put{{Key: liveKey(h), Value: r.encode()}},
-	}
-	event.Append(&tx, event.Event{
-		Time: k.clock.Now(), Kind: event.SessionRotated, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
-		Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, By: by,
-	})
-	_, err = k.store.Commit(ctx, tx)
-	return next, err
+	return next, k.renew(ctx, r, rev, live.LastAccess, event.SessionRotated, by)
 }
 
 // successor derives the token that follows another one.
