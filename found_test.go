@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,7 +21,7 @@ import (
 func TestDryRunsTellTheTruth(t *testing.T) {
 	hasher := cheapHasher(t)
 	rapid.Check(t, func(r *rapid.T) {
-		w := newCrowd(t, r, hasher)
+		w := newThrong(t, r, hasher)
 		defer w.sessions.Close()
 		filter := w.filter(r, 3)
 		as := rapid.SampledFrom([]string{"admin", "alice"}).Draw(r, "caller")
@@ -62,17 +64,54 @@ func TestDryRunsTellTheTruth(t *testing.T) {
 	})
 }
 
-// crowd is a stage with many kinds of sessions.
-type crowd struct{ *stage }
+// What there is no time for is left, and told; repeated, the request gets on.
+func TestWhatThereIsNoTimeFor(t *testing.T) {
+	for _, action := range []string{"revokeSessions", "alterSession"} {
+		for _, filter := range []string{"username eq 'alice'", "description eq ''"} { // looked up, and scanned
+			s, err := newStage(t.Context(), props{store: mem.New(), hasher: cheapHasher(t), logins: []string{"operator", "alice", "alice2=alice"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := s.fill(fmt.Sprintf(`{"action":%q,"authToken":"${token:operator}","params":{"filter":%q}}`, action, filter))
+			if action == "alterSession" {
+				body = strings.Replace(body, `"params":{`, `"params":{"description":"x",`, 1)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			ask := func(ctx context.Context) (answer struct {
+				ErrorCode int
+				Result    told
+			}) {
+				if err := json.Unmarshal(s.serve(ctx, &api.Request{Body: []byte(body)}, "asked").raw, &answer); err != nil {
+					t.Fatal(err)
+				}
+				return answer
+			}
+			late, cancel := context.WithTimeout(t.Context(), s.config.Get().RequestTimeout.Duration()/5)
+			defer cancel()
+			if got := ask(late); got.ErrorCode != 0 || got.Result.count() != 0 || !got.Result.More {
+				t.Errorf("%s %s, late: %+v", action, filter, got)
+			}
+			if got := ask(t.Context()); got.ErrorCode != 0 || got.Result.count() < 2 || got.Result.More || got.Result.Left != 0 {
+				t.Errorf("%s %s, again: %+v", action, filter, got)
+			}
+			s.sessions.Close()
+		}
+	}
+}
 
-func newCrowd(t *testing.T, r *rapid.T, hasher *account.Hasher) *crowd {
+// throng is a stage with many kinds of sessions.
+type throng struct{ *stage }
+
+func newThrong(t *testing.T, r *rapid.T, hasher *account.Hasher) *throng {
 	s, err := newStage(t.Context(), props{store: mem.New(), hasher: hasher, logins: []string{"admin", "alice", "bob", "robot=bob:key"}, config: `{
 	  "sessionProperties": [{"name":"plan"}],
 	  "jsonActionApiDefaults": {"maxJsonApiSessionsPerUsername": 0, "maxJsonApiSessionsPerIpAddress": 0}}`})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &crowd{s}
+	w := &throng{s}
 	for i := range rapid.IntRange(0, 12).Draw(r, "sessions") {
 		w.clock.Advance(1e9)
 		params := object{"username": rapid.SampledFrom([]string{"alice", "bob", "gateway"}).Draw(r, "who"), "password": s.password}
@@ -93,7 +132,7 @@ func newCrowd(t *testing.T, r *rapid.T, hasher *account.Hasher) *crowd {
 }
 
 // filter draws a filter.
-func (w *crowd) filter(r *rapid.T, depth int) string {
+func (w *throng) filter(r *rapid.T, depth int) string {
 	kind := "term"
 	if depth > 0 {
 		kind = rapid.SampledFrom([]string{"term", "term", "and", "or", "not"}).Draw(r, "kind")
@@ -128,7 +167,7 @@ func (w *crowd) filter(r *rapid.T, depth int) string {
 
 // change draws what is to be done to the sessions that a filter finds, and returns to
 // which of those seen, and how many are spared.
-func (w *crowd) change(r *rapid.T, filter string, seen map[string]shown) (params object, action string, want map[string]bool, spared int64) {
+func (w *throng) change(r *rapid.T, filter string, seen map[string]shown) (params object, action string, want map[string]bool, spared int64) {
 	params, want = object{"filter": filter}, map[string]bool{}
 	if rapid.Bool().Draw(r, "alter") {
 		idle := rapid.SampledFrom([]int64{-1, 0, 77}).Draw(r, "new idle time")
@@ -175,7 +214,7 @@ type shown struct {
 }
 
 // living returns the living sessions that a caller sees by a filter, in pages.
-func (w *crowd) living(r *rapid.T, token, filter string) map[string]shown {
+func (w *throng) living(r *rapid.T, token, filter string) map[string]shown {
 	rows, cursor := map[string]shown{}, ""
 	for {
 		params := object{"filter": filter, "limit": 4}
@@ -208,21 +247,21 @@ type told struct {
 func (d *told) count() int64  { return d.Revoked + d.Altered }
 func (d *told) spared() int64 { return d.PermanentLeft + d.Skipped }
 
-func (w *crowd) send(r *rapid.T, token, action string, params object) told {
+func (w *throng) send(r *rapid.T, token, action string, params object) told {
 	var d told
 	decode(r, w.ask(r, token, action, params, "sent"), &d)
 	return d
 }
 
 // admin is the token of a living session of the administrator, which may be new.
-func (w *crowd) admin(r *rapid.T) string {
+func (w *throng) admin(r *rapid.T) string {
 	var made struct{ AuthToken string }
 	decode(r, w.ask(r, "", "createSession", object{"username": "admin", "password": w.password}, "another"), &made)
 	return made.AuthToken
 }
 
 // ask returns the result of a request, which has to succeed.
-func (w *crowd) ask(r *rapid.T, token, action string, params object, as string) []byte {
+func (w *throng) ask(r *rapid.T, token, action string, params object, as string) []byte {
 	request := object{"action": action, "params": params}
 	if token != "" {
 		request["authToken"] = token
