@@ -40,6 +40,12 @@ var beyond = []struct {
 	// To do something to many of others by a filter wants a recent log-in.
 	{"revokeSessions", `"filter"`, func(g gridCell) string { return g.found() }},
 	{"alterSession", `"filter"`, func(g gridCell) string { return g.found() }},
+	// A token is the proof that its browser or device is at hand.
+	{"createSession", `"joinClient"`, func(g gridCell) string { return g.byKey("21204", "") }},
+	{"listClientSessions", `"tokenId"`, func(gridCell) string { return "" }},
+	{"activateSession", ``, func(g gridCell) string { return g.ofOthers("21401") }},
+	{"endSession", `"tokenId"`, func(gridCell) string { return "" }},
+	{"removeSession", `"tokenId"`, func(gridCell) string { return "" }},
 	// Nobody gains by managing accounts and roles, and no key sets a password.
 	{"createAccount", `"roles"`, func(gridCell) string { return "21201" }},
 	{"cloneAccount", ``, func(g gridCell) string { return g.managing(g.byKey(g.ofOwn("21204"), "")) }},

@@ -226,6 +226,7 @@ func (s *stage) bindNew(kind, as, value string) string {
 
 // What differs between runs, by its form or by its member.
 var (
+	ticketForm = regexp.MustCompile(`^sdtkt_[0-9A-Za-z]{58}$`)
 	tokenForm  = regexp.MustCompile(`^sd(ses|key)_[0-9A-Za-z]{58}$`)
 	handleForm = regexp.MustCompile(`^sh_[0-9A-Za-z]{22}$`)
 	clientForm = regexp.MustCompile(`^cl_[0-9A-Za-z]{22}$`)
@@ -246,6 +247,8 @@ func (s *stage) name(member, text, as string) string {
 		s.bind("client:"+as, "cl_"+text[6:28])
 		s.bind("mask:"+as, text[:6]+"..."+text[56:])
 		return "${" + name + "}"
+	case ticketForm.MatchString(text):
+		return "${" + s.bindNew("ticket", as, text) + "}"
 	case handleForm.MatchString(text):
 		return "${" + s.bindNew("handle", as, text) + "}"
 	case clientForm.MatchString(text):

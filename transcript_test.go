@@ -57,15 +57,14 @@ type step struct {
 
 // unshown are the codes that no transcript shows, and why.
 var unshown = map[api.Code]string{
-	api.SessionLimitPerClient: "sessions have no clients yet",
-	api.UsesExhausted:         "keys have no count of uses yet",
-	api.Stale:                 "there is one node",
-	api.RateLimited:           "the transport's: TestRawRequests",
-	api.Overloaded:            "needs a store that is busy: TestStoreErrorsAsCodes",
-	api.StorageFull:           "needs a store that is full: TestStoreErrorsAsCodes",
-	api.StorageFailed:         "needs a store that stopped: TestStoreErrorsAsCodes",
-	api.OutcomeUnknown:        "needs a store that fails: TestStoreErrorsAsCodes",
-	api.Internal:              "needs a store that fails: TestStoreErrorsAsCodes",
+	api.UsesExhausted:  "keys have no count of uses yet",
+	api.Stale:          "there is one node",
+	api.RateLimited:    "the transport's: TestRawRequests",
+	api.Overloaded:     "needs a store that is busy: TestStoreErrorsAsCodes",
+	api.StorageFull:    "needs a store that is full: TestStoreErrorsAsCodes",
+	api.StorageFailed:  "needs a store that stopped: TestStoreErrorsAsCodes",
+	api.OutcomeUnknown: "needs a store that fails: TestStoreErrorsAsCodes",
+	api.Internal:       "needs a store that fails: TestStoreErrorsAsCodes",
 }
 
 func TestTranscripts(t *testing.T) {

@@ -79,6 +79,7 @@ func Table(d Deps) []dispatch.Action {
 	table = append(table, s.properties()...)
 	table = append(table, s.refreshes()...)
 	table = append(table, s.ends()...)
+	table = append(table, s.clients()...)
 	table = append(table, s.massEnds()...)
 	table = append(table, s.rotation()...)
 	table = append(table, s.statistics()...)

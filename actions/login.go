@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"sessiond/dispatch"
@@ -23,8 +24,8 @@ func (s *sessions) login() []dispatch.Action {
 				"With permanentSession the authToken is an API key. In a trusted realm, holders of sessiond.sessions.issue name the user and no password is asked for.",
 			Errors: []api.Code{
 				api.LoginFailed, api.LoginThrottled, api.PasswordExpired, api.PasswordPolicy, api.RealmUnavailable, api.AddressNotAllowed, api.PermissionDenied, api.KindNotAllowed,
-				api.SessionLimitReached, api.SessionLimitPerIPAddress, api.SessionLimitPerUsername, api.PermanentSessionsDisabled,
-				api.PropertyNotAllowed, api.Conflict,
+				api.SessionLimitReached, api.SessionLimitPerIPAddress, api.SessionLimitPerUsername, api.SessionLimitPerClient, api.PermanentSessionsDisabled,
+				api.PropertyNotAllowed, api.Conflict, api.NotFound,
 			},
 		}, s.createCounted),
 		dispatch.Optional(dispatch.Spec{
@@ -120,6 +121,11 @@ type createParams struct {
 	NewPassword    api.Secret `json:"newPassword,omitzero" max:"1024" doc:"Replaces the password in the same step, which ends the account's other temporary sessions; wanted where a password is good once, or too old."`
 	Reauthenticate bool       `json:"reauthenticate,omitzero" doc:"With the caller's authToken: the new session takes over the settings and properties of the caller's, which ends as replaced. It takes no place beside it."`
 
+	JoinClient bool `json:"joinClient,omitzero" doc:"With the caller's authToken: the new session joins the browser or device of the caller's, which stays."`
+
+	Ticket           *api.Secret `json:"ticket" max:"255" null:"no" doc:"Of a refusal for maxJsonApiSessionsPerUsername, in place of the password, and good once: the log-in goes on and ends endSessionHandle."`
+	EndSessionHandle string      `json:"endSessionHandle,omitzero" min:"1" max:"64" null:"no" doc:"Beside ticket: one of the sessions that the refusal listed."`
+
 	IdempotencyKey string `json:"idempotencyKey,omitzero" min:"1" max:"128" null:"no" doc:"A random name of this log-in, for when its answer is lost: sent again within 10 minutes, with the password, it answers with the session that it made, under a new authToken, and makes none beside it."`
 
 	PermanentSession         bool   `json:"permanentSession,omitzero" doc:"Makes an API key: a session that does not idle out."`
@@ -144,7 +150,26 @@ func (p *createParams) Validate() error {
 	if p.IdempotencyKey != "" && (p.Reauthenticate || !p.NewPassword.IsZero()) {
 		return bad("idempotencyKey", "must not stand beside reauthenticate or newPassword: what they replace is gone when they are repeated")
 	}
-	return nil
+	if p.JoinClient && (p.Reauthenticate || p.PermanentSession) {
+		return bad("joinClient", "must not stand beside reauthenticate, which stays on the caller's browser or device, or permanentSession, which is on none")
+	}
+	return p.validateTicket()
+}
+
+func (p *createParams) validateTicket() error {
+	switch {
+	case p.Ticket == nil && p.EndSessionHandle == "":
+		return nil
+	case p.Ticket == nil:
+		return missing("ticket")
+	case p.EndSessionHandle == "":
+		return missing("endSessionHandle")
+	case !p.Password.IsZero():
+		return bad("password", "must not stand beside ticket, which takes its place")
+	case p.Reauthenticate || !p.NewPassword.IsZero() || p.PermanentSession:
+		return bad("ticket", "must not stand beside reauthenticate, newPassword or permanentSession: send the log-in with the password")
+	}
+	return isHandle("endSessionHandle", p.EndSessionHandle)
 }
 
 // createResult is a new session, or one whose log-in was repeated.
@@ -160,7 +185,7 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 		name, member = p.RealmName, "realmName"
 	}
 	realm, err := realmOf(c.Config, name, member)
-	if err == nil {
+	if err == nil && p.Ticket == nil {
 		err = fits(realm, p.Password, "password")
 	}
 	if err == nil && realm.Type == config.Trusted && !p.NewPassword.IsZero() {
@@ -175,6 +200,9 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 	}
 	p.warn(c)
 	v, token, err := s.Sessions.Create(ctx, n)
+	if e, ok := errors.AsType[*session.MustChoose](err); ok {
+		return createResult{}, choice(e)
+	}
 	if err != nil {
 		return createResult{}, about(err, map[api.Code]string{api.BadParam: "/params/username"})
 	}
@@ -189,6 +217,28 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 		view.Current = true
 	}
 	return view, nil
+}
+
+// choice is a refusal with what is needed to go on.
+func choice(e *session.MustChoose) *api.Error {
+	refusal := *e.Refusal
+	refusal.Message = "the account has as many sessions as it may: send the log-in again with the ticket of errorData in place of the password, and as endSessionHandle the session of errorData that makes room"
+	refusal.Data.Choice = &api.Choice{Ticket: e.Ticket.Reveal(), TicketExpirationTimestamp: at(e.Until)}
+	for i := range e.Sessions {
+		v := &e.Sessions[i]
+		may := api.ChoiceSession{
+			SessionHandle: session.HandleText(v.Handle), Description: v.Description, SessionStartTimestamp: at(v.Created), SessionLastAccessedTimestamp: at(v.LastAccess),
+		}
+		if v.Address.IsValid() {
+			may.ClientIPAddress = v.Address.String()
+		}
+		if v.UserAgent != "" {
+			d := session.ParseUserAgent(v.UserAgent)
+			may.Browser, may.OS = d.Browser, d.OS
+		}
+		refusal.Data.Sessions = append(refusal.Data.Sessions, may)
+	}
+	return &refusal
 }
 
 // newSession puts together what the request, its caller and services.json say.
@@ -206,6 +256,23 @@ func (s *sessions) newSession(c *dispatch.Call, who *session.Caller, p *createPa
 		if who != nil && who.IsKey() {
 			return nil, api.Errorf(api.KindNotAllowed, "an API key may not make API keys: log in and use the session").At("/params/permanentSession")
 		}
+	}
+	if p.JoinClient {
+		switch {
+		case who == nil:
+			return nil, dispatch.InvalidToken()
+		case who.IsKey():
+			return nil, api.Errorf(api.KindNotAllowed, "an API key is on no browser or device").At("/params/joinClient")
+		case realm.Type == config.Trusted:
+			return nil, bad("joinClient", "needs a realm that checks passwords: who issues a session is not on the person's browser or device")
+		case p.EndSessionHandle == session.HandleText(who.Handle):
+			return nil, bad("endSessionHandle", "must not be the session that is joined")
+		}
+		n.Join = who
+	}
+	if p.Ticket != nil {
+		n.Ticket = *p.Ticket
+		n.Choice, _ = session.ParseHandle(p.EndSessionHandle)
 	}
 	if p.Reauthenticate {
 		if err := s.reauthenticate(c, who, p, n); err != nil {

@@ -19,9 +19,15 @@ func (t *target) Validate() error {
 		return bad("tokenId", "and sessionHandle must not stand together: send one of them")
 	}
 	if t.SessionHandle != "" {
-		if _, ok := session.ParseHandle(t.SessionHandle); !ok {
-			return bad("sessionHandle", "must be a session's handle, as sessions are answered with")
-		}
+		return isHandle("sessionHandle", t.SessionHandle)
+	}
+	return nil
+}
+
+// isHandle refuses what is no session's handle.
+func isHandle(member, text string) error {
+	if _, ok := session.ParseHandle(text); !ok {
+		return bad(member, "must be a session's handle, as sessions are answered with")
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ A JSON object, or an array of up to 100 of them, which is answered by an array i
 | ` + "`errorMessage`" + ` | string | What went wrong, and what to do. |
 | ` + "`requestId`" + ` | any | As in the request. |
 | ` + "`authToken`" + ` | string | A token that was issued, or the caller's own. |
-| ` + "`errorData`" + ` | object | What a program needs to react: ` + "`pointer`, `limit`, `max`, `current`, `retryAfterSeconds`, `done`, `left`" + `. |
+| ` + "`errorData`" + ` | object | What a program needs to react: ` + "`pointer`, `limit`, `max`, `current`, `retryAfterSeconds`, `done`, `left`" + `; where one can choose which session makes room, ` + "`ticket`, `ticketExpirationTimestamp`, `sessions`" + `. |
 | ` + "`debugInfo`" + ` | object | The request without its secrets, what the server supplied, and warnings. |
 
 Times are RFC 3339 in UTC. An error means that nothing was changed, but for 21905 and 21999, which may have.

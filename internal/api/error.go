@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Error is a refusal that the caller can act on. Message is the only text that a
@@ -24,6 +25,26 @@ type ErrorData struct {
 	RetryAfterSeconds int64  `json:"retryAfterSeconds,omitzero"` // when to try again
 	Done              int64  `json:"done,omitzero"`              // of a job over many: how many were done
 	Left              int64  `json:"left,omitzero"`              // and how many were not
+
+	*Choice // where the caller may choose what makes room
+}
+
+// Choice is what a log-in needs to go on that was refused for a limit.
+type Choice struct {
+	Ticket                    string          `json:"ticket"` // a secret, good once
+	TicketExpirationTimestamp time.Time       `json:"ticketExpirationTimestamp"`
+	Sessions                  []ChoiceSession `json:"sessions"` // of which one can make room
+}
+
+// ChoiceSession is a session that can make room, as its owner recognizes it.
+type ChoiceSession struct {
+	SessionHandle                string    `json:"sessionHandle"`
+	Description                  string    `json:"description,omitzero"`
+	ClientIPAddress              string    `json:"clientIpAddress,omitzero"`
+	Browser                      string    `json:"browser,omitzero"`
+	OS                           string    `json:"os,omitzero"`
+	SessionStartTimestamp        time.Time `json:"sessionStartTimestamp"`
+	SessionLastAccessedTimestamp time.Time `json:"sessionLastAccessedTimestamp"`
 }
 
 // Errorf returns an error with a message for the client.

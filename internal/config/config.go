@@ -107,6 +107,7 @@ type Defaults struct {
 	MaxSessionsPerIPAddress int64
 	MaxSessionsPerUsername  int64
 	MaxSessionsPerClient    int64
+	OnSessionLimit          OnLimit
 	PermanentSessions       bool // enablePermanentJsonApiSessions
 
 	RetentionPolicy string // autoPurge or neverPurge

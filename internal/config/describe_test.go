@@ -143,6 +143,7 @@ const everything = `{
     "largestIdleConnectionTimeoutSeconds": 50, "largestMaxSessionTimeoutSeconds": 60,
     "idleCursorTimeoutSeconds": 70, "rotationGraceSeconds": 71, "latestAccessTimeUpdateFrequencySeconds": 8,
     "maxJsonApiSessions": 9, "maxJsonApiSessionsPerIpAddress": 10, "maxJsonApiSessionsPerUsername": 11, "maxJsonApiSessionsPerClient": 12,
+    "onSessionLimit": {"maxJsonApiSessions": "evictAll", "maxJsonApiSessionsPerIpAddress": "evictOldest", "maxJsonApiSessionsPerUsername": "ask", "maxJsonApiSessionsPerClient": "evictNextToExpire"},
     "enablePermanentJsonApiSessions": true,
     "defaultRetentionPolicy": "neverPurge", "defaultRetentionUnit": "day", "defaultRetentionPeriod": 13
   },

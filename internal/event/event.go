@@ -19,6 +19,7 @@ const (
 	SessionExpired       Kind = "sessionExpired" // by itself
 	SessionEvicted       Kind = "sessionEvicted" // by a limit
 	SessionRotated       Kind = "sessionRotated"
+	SessionRemoved       Kind = "sessionRemoved" // off its browser or device, after its end
 	AccountCreated       Kind = "accountCreated"
 	PasswordChanged      Kind = "passwordChanged"
 	AccountSessionsEnded Kind = "accountSessionsEnded" // in one commit; each one's own event follows

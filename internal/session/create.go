@@ -26,6 +26,10 @@ type NewSession struct {
 
 	Instead *Caller             // re-authentication: the account's session that this one replaces; nil: none
 	Inherit func(*Record) error // sets here what is taken over from it; may be called more than once
+	Join    *Caller             // a session whose browser or device this one joins; nil: none
+
+	Ticket api.Secret // of a refusal, see MustChoose, in place of the password; zero: none
+	Choice api.ID     // the session that is ended with it
 
 	IdempotencyKey string // by which the log-in can be repeated; empty: it can't
 
@@ -47,7 +51,7 @@ type NewSession struct {
 // session with its token: the only time that it is shown. Errors are *api.Error
 // of the codes of log-in and of limits, or come from the store. A log-in that is
 // repeated with its key gets the session that is there already, see View.Repeated.
-func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, error) {
+func (k *Keeper) Create(ctx context.Context, n *NewSession) (_ View, _ api.Secret, failure error) {
 	if n.Config == nil {
 		n.Config = k.config.Get()
 	}
@@ -56,11 +60,16 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (View, api.Secret, e
 		c.may = k.Authority(n.Issuer)
 	}
 	c.key = n.repetitionKey()
-	full := k.table.Full(c.counted, n.instead(), c.limits, k.now())
+	full := k.table.Full(c.counted, c.leaving(), c.limits, k.now())
 	if full != nil && !k.mayRepeat(ctx, c) {
 		return View{}, api.Secret{}, full
 	}
-	a, isNew, err := k.identify(ctx, n)
+	a, isNew, giveBack, err := k.admit(ctx, n)
+	defer func() {
+		if keepsTicket(failure) {
+			giveBack()
+		}
+	}()
 	if _, ok := errors.AsType[*api.Error](err); ok && full != nil {
 		return View{}, api.Secret{}, full // whoever lacks the password is told what he would be without the key
 	}
@@ -121,12 +130,16 @@ type creation struct {
 	repeated bool   // the session was there already
 }
 
-// instead returns the handle of the session that the new one replaces, or none.
-func (n *NewSession) instead() api.ID {
-	if n.Instead == nil {
-		return api.ID{}
+// leaving returns the sessions that end with the creation of the new one, whatever the
+// limits say.
+func (c *creation) leaving() (handles []api.ID) {
+	if c.Instead != nil {
+		handles = append(handles, c.Instead.Handle)
 	}
-	return n.Instead.Handle
+	if !c.Choice.IsZero() {
+		handles = append(handles, c.Choice)
+	}
+	return handles
 }
 
 // prepare does what comes between the check of the password and the commit.
@@ -149,6 +162,19 @@ func (k *Keeper) prepare(ctx context.Context, c *creation, a *account.Account) e
 		return e.At("/params/newPassword")
 	}
 	return err
+}
+
+// admit finds out which account the session is for, by the password, a ticket or an
+// issuer's word. giveBack makes the ticket good again.
+func (k *Keeper) admit(ctx context.Context, n *NewSession) (a *account.Account, isNew bool, giveBack func(), err error) {
+	giveBack = func() {}
+	if !n.Ticket.IsZero() {
+		if a, giveBack, err = k.redeem(ctx, n); err != nil || n.Issuer == nil {
+			return a, false, giveBack, err
+		}
+	}
+	a, isNew, err = k.identify(ctx, n)
+	return a, isNew, giveBack, err
 }
 
 // identify finds out which account the session is for: by its password, or by
@@ -184,12 +210,17 @@ func (k *Keeper) issuable(n *NewSession, a *account.Account) error {
 	if !n.Realm.AllowServerRoles {
 		return nil
 	}
-	roles := k.accounts.Roles()
-	holds := account.Effective(roles.Held(a.Roles)) | account.Effective(roles.Named(n.Realm.Roles))
+	holds := k.holdsIn(n.Realm, a)
 	if holds&^n.Issuer.Permissions != 0 || (holds != 0 && n.Issuer.IsKey()) {
 		return api.Errorf(api.PermissionDenied, "the account holds permissions of the server that the issuer lacks, or the issuer is an API key: the account has to be one without them")
 	}
 	return nil
+}
+
+// holdsIn returns the permissions that an account and its realm give.
+func (k *Keeper) holdsIn(realm *config.Realm, a *account.Account) account.Permissions {
+	roles := k.accounts.Roles()
+	return account.Effective(roles.Held(a.Roles)) | account.Effective(roles.Named(realm.Roles))
 }
 
 // identifyAgain reads the account that changed while its session was created. A
@@ -232,8 +263,15 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	if err == nil {
 		err = k.replace(ctx, c, h, &tx)
 	}
+	var evicted []eviction
+	if err == nil {
+		evicted, err = k.join(ctx, c, a, h, &tx)
+	}
 	if err != nil {
 		return api.Secret{}, err
+	}
+	if !c.Choice.IsZero() {
+		evicted = append(evicted, eviction{c.Choice, config.LimitPerUsername})
 	}
 	prefix := prefixSession
 	if c.Permanent {
@@ -250,7 +288,15 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	}
 	stored := a // the table knows nothing but what is committed
 	a, changed := c.login(a.Clone(), k.clock.Now(), h)
-	if err := k.table.Reserve(&claim{handle: h, account: stored, address: c.counted, instead: c.instead(), limits: c.limits}, now); err != nil {
+	more, err := k.table.Reserve(c.claim(h, stored, evicted), now)
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.SessionLimitPerUsername && c.limits.On.PerUsername == config.Ask && !c.Permanent {
+		err = k.ask(ctx, stored, e)
+	}
+	if err == nil {
+		err = k.evict(ctx, stored, append(evicted, more...), h, &tx)
+	}
+	if err != nil {
+		k.table.Free(h)
 		return api.Secret{}, err
 	}
 	r := &Record{
@@ -325,6 +371,18 @@ func (c *creation) tolerance() int64 {
 	return min(c.Config.Defaults.IdleToleranceSeconds, maxTolerance)
 }
 
+// claim asks for a place for the session h beside those that are evicted already.
+func (c *creation) claim(h api.ID, a *account.Account, evicted []eviction) *claim {
+	asks := &claim{handle: h, account: a, address: c.counted, permanent: c.Permanent, endsOthers: !c.NewPassword.IsZero(), leaving: c.leaving(), limits: c.limits}
+	for i := range evicted {
+		asks.leaving = append(asks.leaving, evicted[i].handle)
+	}
+	if c.Join != nil {
+		asks.keep = c.Join.Handle
+	}
+	return asks
+}
+
 // login does to an account what its log-in, as the session h, does, and reports
 // whether its record changed.
 func (c *creation) login(a *account.Account, now time.Time, h api.ID) (_ *account.Account, changed bool) {
@@ -375,10 +433,8 @@ func (k *Keeper) replace(ctx context.Context, c *creation, successor api.ID, tx 
 	if err := c.Inherit(old); err != nil {
 		return err
 	}
-	end := End{Status: Replaced, At: k.now(), Reason: ReasonReauthenticated, By: HandleText(successor), LastUse: max(old.LastAccess, k.table.lastUse(h))}
-	tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
-	tx.Put = append(tx.Put, store.Put{Key: endKey(h), Value: end.encode()})
-	event.Append(tx, k.endEvent(old, end, event.Actor{SessionHandle: end.By, Realm: old.Realm, Username: old.Username}))
+	end := End{Status: Replaced, At: k.now(), Reason: ReasonReauthenticated, By: HandleText(successor)}
+	k.endIn(tx, old, rev, end, event.Actor{SessionHandle: end.By, Realm: old.Realm, Username: old.Username})
 	return nil
 }
 

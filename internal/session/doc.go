@@ -18,6 +18,7 @@
 //	server/tombstones  the number of tombstones by status, changed in the commits that write and forget them
 //	touch/ID        block             last uses of many sessions
 //	epoch/…         Generation        of the server, of a realm; an account's is in its record
+//	client/ID       Client            a browser or device with several sessions
 //	gone/TIME ID    account key       an account that was dropped, and of which a marker remains
 //
 // # A session's death

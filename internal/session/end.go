@@ -40,27 +40,41 @@ func (k *Keeper) End(ctx context.Context, h api.ID, end End, by event.Actor) (do
 }
 
 func (k *Keeper) end(ctx context.Context, h api.ID, end End, by event.Actor) (done bool, err error) {
-	r, rev, err := k.read(ctx, h)
+	r, rev, err := k.unended(ctx, h)
 	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
+		return false, nil // somebody else ended it
 	}
 	if err != nil {
 		return false, err
 	}
-	if _, err := k.store.Get(ctx, endKey(h)); err == nil {
-		return false, nil // somebody else ended it, durably
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return false, err
-	}
-	end.LastUse = max(r.LastAccess, k.table.lastUse(h))
-	tx := store.Tx{
-		If:     []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}},
-		Put:    []store.Put{{Key: endKey(h), Value: end.encode()}},
-		Urgent: true,
-	}
-	event.Append(&tx, k.endEvent(r, end, by))
+	tx := store.Tx{Urgent: true}
+	k.endIn(&tx, r, rev, end, by)
 	_, err = k.store.Commit(ctx, tx)
 	return err == nil, err
+}
+
+// unended returns the record of a session that has not ended durably, or
+// store.ErrNotFound.
+func (k *Keeper) unended(ctx context.Context, h api.ID) (*Record, store.Rev, error) {
+	r, rev, err := k.read(ctx, h)
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err = k.store.Get(ctx, endKey(h)); err == nil {
+		return nil, 0, store.ErrNotFound
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, 0, err
+	}
+	return r, rev, nil
+}
+
+// endIn has a session end with a commit, if nothing changes it before.
+func (k *Keeper) endIn(tx *store.Tx, r *Record, rev store.Rev, end End, by event.Actor) {
+	end.LastUse = max(r.LastAccess, k.table.lastUse(r.Handle))
+	tx.If = append(tx.If, store.Cond{Key: liveKey(r.Handle), Rev: rev}, store.Cond{Key: endKey(r.Handle)})
+	tx.Put = append(tx.Put, store.Put{Key: endKey(r.Handle), Value: end.encode()})
+	event.Append(tx, k.endEvent(r, end, by))
 }
 
 // endEvent tells of an end that is committed now; the session may have died

@@ -90,7 +90,8 @@ func Builtin() *account.Roles { return builtin() }
 
 // ReserveFor is Reserve for tests that have the address as text.
 func (t *Table) ReserveFor(h api.ID, a *account.Account, address netip.Addr, l Limits, now int64) error {
-	return t.Reserve(&claim{handle: h, account: a, address: address, limits: l}, now)
+	_, err := t.Reserve(&claim{handle: h, account: a, address: address, limits: l}, now)
+	return err
 }
 
 // Recount compares each count and list of the table with its entries.

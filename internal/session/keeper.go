@@ -33,6 +33,7 @@ type Keeper struct {
 	oldestEnd atomic.Int64 // no tombstone is of an earlier end; 0: not known
 	failed    func(error)  // told of commits that the table could not read
 
+	tickets  tickets
 	furthest atomic.Int64 // what now returned last
 }
 

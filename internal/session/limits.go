@@ -14,10 +14,13 @@ import (
 const operatorReserve = 5
 
 // Limits bound the living sessions; 0 is no limit.
-type Limits struct{ Total, PerAddress, PerAccount int64 }
+type Limits struct {
+	Total, PerAddress, PerAccount int64
+	On                            config.OnLimit // what becomes of a claim for which one leaves no place; empty: it is refused
+}
 
 func limitsOf(d *config.Defaults) Limits {
-	return Limits{d.MaxSessions, d.MaxSessionsPerIPAddress, d.MaxSessionsPerUsername}
+	return Limits{d.MaxSessions, d.MaxSessionsPerIPAddress, d.MaxSessionsPerUsername, d.OnSessionLimit}
 }
 
 // limiter counts places. A place is taken before the commit that creates a
@@ -113,16 +116,21 @@ func (t *Table) releaseAddress(n uint32) {
 
 // A claim asks for a place for a session that is about to be created.
 type claim struct {
-	handle  api.ID
-	account *account.Account
-	address netip.Addr // invalid: it counts against none
-	instead api.ID     // the session that it takes the place of; zero: none
-	limits  Limits
+	handle     api.ID
+	account    *account.Account
+	address    netip.Addr // invalid: it counts against none
+	permanent  bool
+	endsOthers bool     // the account's other temporary sessions end in the same commit
+	leaving    []api.ID // sessions that end in the same commit
+	keep       api.ID   // a session that is not evicted; zero: none
+	limits     Limits
 }
 
-// Reserve takes a place, or says which limit is reached. The account, as given, is
-// known to the table from then on. Free or the commit of the session settles it.
-func (t *Table) Reserve(c *claim, now int64) error {
+// Reserve takes a place, or says which limit is reached. Where a limit has sessions
+// evicted, it returns those that are to end in the commit of the new one: until then
+// they count beside it. The account, as given, is known to the table from then on.
+// Free or the commit of the session settles it.
+func (t *Table) Reserve(c *claim, now int64) (evicted []eviction, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
@@ -132,45 +140,92 @@ func (t *Table) Reserve(c *claim, now int64) error {
 		p.address = t.addressNumber(c.address)
 		t.address(p.address).pins++
 	}
-	var err error
-	t.without(c.instead, func() { err = t.fits(n, c) })
+	if c.endsOthers {
+		c.leaving = append(c.leaving, t.temporaryOf(n)...)
+	}
+	leaving := t.setAside(c.leaving)
+	for r := t.fits(n, c); r != nil && err == nil; r = t.fits(n, c) {
+		some := t.evictable(n, c, r, now)
+		if len(some) == 0 {
+			evicted, err = nil, r.refusal
+			break
+		}
+		leaving = append(leaving, t.setAside(some)...)
+		for _, h := range some {
+			evicted = append(evicted, eviction{h, r.limit})
+		}
+	}
+	t.putBack(leaving)
 	if err != nil {
 		t.forget(p)
-		return err
+		return nil, err
 	}
 	t.tally(p, 1)
 	t.limits.reserved[c.handle] = p
-	return nil
+	return evicted, nil
 }
 
-// without does something as if a session took no place.
-func (t *Table) without(h api.ID, do func()) {
-	var counted *entry
-	t.withEntry(h, func(e *entry) {
-		if e.state&isCounted != 0 {
-			counted = e
+// temporaryOf returns the temporary sessions of the account in a slot.
+func (t *Table) temporaryOf(n uint32) (handles []api.ID) {
+	for i := t.account(n).head; i != 0; i = t.entry(i).accNext {
+		if t.entry(i).flags&isPermanent == 0 {
+			handles = append(handles, t.entry(i).handle)
 		}
-	})
-	if counted == nil {
-		do()
-		return
 	}
-	t.tally(counted.place(), -1)
-	t.countLiving(counted, -1)
-	do()
-	t.tally(counted.place(), 1)
-	t.countLiving(counted, 1)
+	return handles
 }
 
-// fits says which limit leaves no place for a claim of the account in a slot.
-func (t *Table) fits(n uint32, c *claim) error {
+// isOperator reports whether the account in a slot may revoke the sessions of others:
+// limits leave it some places more.
+func (t *Table) isOperator(slot *accountSlot) bool {
+	return t.liveRights(slot, t.realm(slot.realm)).perms&account.SessionsRevoke != 0
+}
+
+// setAside counts sessions no more, until putBack. It returns those that counted.
+func (t *Table) setAside(handles []api.ID) (counted []*entry) {
+	for _, h := range handles {
+		t.withEntry(h, func(e *entry) {
+			if e.state&isCounted != 0 {
+				counted = append(counted, e)
+				t.uncount(e)
+			}
+		})
+	}
+	return counted
+}
+
+func (t *Table) putBack(counted []*entry) {
+	for _, e := range counted {
+		e.state |= isCounted
+		t.countLiving(e, 1)
+		t.tally(e.place(), 1)
+	}
+}
+
+// reached is a limit that leaves no place.
+type reached struct {
+	limit   string
+	policy  string     // what becomes of the claim
+	network addressKey // of the limit per address
+	excess  int64      // how many sessions too many there are
+	refusal *api.Error
+}
+
+// evicts reports whether sessions may have to make room.
+func (r *reached) evicts() bool {
+	return r.policy != "" && r.policy != config.Deny && r.policy != config.Ask
+}
+
+// fits returns the limit that leaves no place for a claim of the account in a slot;
+// nil: it fits.
+func (t *Table) fits(n uint32, c *claim) *reached {
 	slot := t.account(n)
 	extra := int64(0)
-	if t.liveRights(slot, t.realm(slot.realm)).perms&account.SessionsRevoke != 0 {
+	if t.isOperator(slot) {
 		extra = operatorReserve
 	}
-	if err := t.room(c.address, c.limits, extra); err != nil {
-		return err
+	if r := t.room(c.address, c.limits, extra); r != nil {
+		return r
 	}
 	most := c.limits.PerAccount
 	if most == 0 || int64(slot.count) < most+extra {
@@ -179,24 +234,29 @@ func (t *Table) fits(n uint32, c *claim) error {
 	if t.settleDead(slot); int64(slot.count) < most+extra {
 		return nil
 	}
-	return full(api.SessionLimitPerUsername, "maxJsonApiSessionsPerUsername", most, int64(slot.count),
+	return full(api.SessionLimitPerUsername, config.LimitPerUsername, c.limits.On.PerUsername, most, int64(slot.count), extra,
 		"the account has as many sessions as it may: end one of them and try again")
 }
 
 // Full says whether the total or the address's limit leaves no place, not even
-// the operators'. It is asked before a password is checked.
-func (t *Table) Full(address netip.Addr, instead api.ID, l Limits, now int64) (err error) {
+// the operators', and nobody will make room. It is asked before a password is
+// checked.
+func (t *Table) Full(address netip.Addr, leaving []api.ID, l Limits, now int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
-	t.without(instead, func() { err = t.room(address, l, operatorReserve) })
-	return err
+	aside := t.setAside(leaving)
+	defer t.putBack(aside)
+	if r := t.room(address, l, operatorReserve); r != nil && !r.evicts() {
+		return r.refusal
+	}
+	return nil
 }
 
 // room checks the limits that do not depend on the account.
-func (t *Table) room(address netip.Addr, l Limits, extra int64) error {
+func (t *Table) room(address netip.Addr, l Limits, extra int64) *reached {
 	if total := t.server.living + int64(len(t.limits.reserved)); l.Total > 0 && total >= l.Total+extra {
-		return full(api.SessionLimitReached, "maxJsonApiSessions", l.Total, total,
+		return full(api.SessionLimitReached, config.LimitTotal, l.On.Total, l.Total, total, extra,
 			"the server has as many sessions as it may: try again when some have ended")
 	}
 	if l.PerAddress == 0 {
@@ -208,8 +268,10 @@ func (t *Table) room(address netip.Addr, l Limits, extra int64) error {
 			continue
 		}
 		if t.settleNetwork(key); t.countAt(key) >= most+extra {
-			return full(api.SessionLimitPerIPAddress, "maxJsonApiSessionsPerIpAddress", most, t.countAt(key),
+			r := full(api.SessionLimitPerIPAddress, config.LimitPerIPAddress, l.On.PerIPAddress, most, t.countAt(key), extra,
 				"the client's address, or the network around it, has as many sessions as it may: end one of them and try again")
+			r.network = key
+			return r
 		}
 	}
 	return nil
@@ -223,10 +285,11 @@ func (t *Table) countAt(key addressKey) int64 {
 	return 0
 }
 
-func full(code api.Code, limit string, maximum, current int64, message string) error {
+// full is a limit of which, with the operators' extra places, none is left.
+func full(code api.Code, limit, policy string, maximum, current, extra int64, message string) *reached {
 	err := api.Errorf(code, "%s", message)
 	err.Data = api.ErrorData{Limit: limit, Max: maximum, Current: current}
-	return err
+	return &reached{limit: limit, policy: policy, excess: current - maximum - extra + 1, refusal: err}
 }
 
 // Free gives the place of a session back that was not created.

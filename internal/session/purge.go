@@ -151,8 +151,9 @@ func (k *Keeper) purgePast(ctx context.Context, before time.Time, more func() bo
 func (k *Keeper) purgePage(ctx context.Context, items []store.Item, before int64) error {
 	var tx store.Tx
 	var gone Tally
+	onClients := map[api.ID]api.ID{}
 	for i := range items {
-		end, err := endIn(items[i].Value)
+		end, client, err := endOf(items[i].Value)
 		if err != nil {
 			return err
 		}
@@ -163,6 +164,9 @@ func (k *Keeper) purgePage(ctx context.Context, items []store.Item, before int64
 		tx.If = append(tx.If, store.Cond{Key: items[i].Key, Rev: items[i].Rev})
 		tx.Delete = append(tx.Delete, items[i].Key)
 		gone[end.Status]--
+		if h, ok := handleOf(pastKeys, items[i].Key); ok && !client.IsZero() {
+			onClients[h] = client
+		}
 	}
 	if len(tx.Delete) == 0 {
 		return nil
@@ -170,19 +174,31 @@ func (k *Keeper) purgePage(ctx context.Context, items []store.Item, before int64
 	k.countTombstones(&tx, gone)
 	_, err := k.store.Commit(ctx, tx)
 	if errors.Is(err, store.ErrConflict) { // somebody changes one of them: the next time
-		k.purging.kept, err = min(k.purging.kept, before-1), nil
+		k.purging.kept = min(k.purging.kept, before-1)
+		return nil
 	}
-	return err
-}
-
-// endIn reads the end alone out of a tombstone.
-func endIn(record []byte) (end End, err error) {
-	err = fields(record, func(f protowire.Number, _ uint64, b []byte) error {
-		if f == fEnd {
-			end, err = decodeEnd(b)
+	if err != nil {
+		return err
+	}
+	for h, client := range onClients {
+		if err := k.forgetMember(ctx, client, h); err != nil {
 			return err
 		}
-		return nil
+	}
+	return nil
+}
+
+// endOf reads the end and the client alone out of a tombstone.
+func endOf(record []byte) (end End, client api.ID, err error) {
+	err = fields(record, func(f protowire.Number, _ uint64, b []byte) (err error) {
+		switch f {
+		case fEnd:
+			end, err = decodeEnd(b)
+		case fClient:
+			client, err = decodeID(b)
+		default:
+		}
+		return err
 	})
-	return end, err
+	return end, client, err
 }

@@ -1,0 +1,374 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/internal/config"
+	"sessiond/internal/event"
+	"sessiond/store"
+)
+
+// A client is a browser or device. It is named after the first session that it held,
+// and holds that one alone until another one joins it: only then is it stored.
+const clientKeys = "client/" // id → Client
+
+func clientKey(id api.ID) string { return clientKeys + string(id[:]) }
+
+// Bounds of a client's list.
+const (
+	maxMembers = 256 // sessions, those that have ended included
+	manyEnded  = 64  // from which on it is looked through for those that are gone
+)
+
+// Client is a browser or device with several sessions.
+type Client struct {
+	Members []api.ID // in the order in which they joined; some may have ended, or be gone
+	Active  api.ID   // the one that is in use
+}
+
+const (
+	fMember protowire.Number = 1 + iota
+	fActive
+)
+
+func (c *Client) encode() []byte {
+	var e encoder
+	for i := range c.Members {
+		e.bytes(fMember, c.Members[i][:])
+	}
+	e.bytes(fActive, c.Active[:])
+	return e
+}
+
+func decodeClient(data []byte) (*Client, error) {
+	c := &Client{}
+	err := fields(data, func(f protowire.Number, _ uint64, b []byte) (err error) {
+		var id api.ID
+		switch f {
+		case fMember:
+			id, err = decodeID(b)
+			c.Members = append(c.Members, id)
+		case fActive:
+			c.Active, err = decodeID(b)
+		default:
+			err = unknown(f)
+		}
+		return err
+	})
+	return c, err
+}
+
+// client returns a client, empty and with the revision 0 where none is stored.
+func (k *Keeper) client(ctx context.Context, id api.ID) (*Client, store.Rev, error) {
+	item, err := k.store.Get(ctx, clientKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return &Client{}, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := decodeClient(item.Value)
+	return c, item.Rev, err
+}
+
+// clientOf returns the client of a living session, with what is stored of it.
+func (k *Keeper) clientOf(ctx context.Context, h api.ID) (id api.ID, c *Client, rev store.Rev, err error) {
+	r, _, err := k.read(ctx, h)
+	if err != nil {
+		return id, nil, 0, err
+	}
+	id = r.ClientID()
+	if c, rev, err = k.client(ctx, id); err == nil && rev == 0 {
+		c.Members, c.Active = []api.ID{h}, h
+	}
+	return id, c, rev, err
+}
+
+// ClientView is a client with its sessions.
+type ClientView struct {
+	ID       api.ID
+	Active   api.ID // the session in use; zero: none lives
+	Sessions []View // in the order in which they joined, without those that were removed
+}
+
+// ClientOf returns the browser or device of a session, which ended ones stay on until
+// they are removed or purged. An error wraps store.ErrNotFound for a session that is
+// gone.
+func (k *Keeper) ClientOf(ctx context.Context, h api.ID) (ClientView, error) {
+	v, err := k.Get(ctx, h)
+	if err != nil {
+		return ClientView{}, err
+	}
+	view := ClientView{ID: v.ClientID()}
+	c, rev, err := k.client(ctx, view.ID)
+	if err != nil {
+		return ClientView{}, err
+	}
+	if rev == 0 {
+		c.Members = []api.ID{h}
+	}
+	var lastUse int64
+	for _, member := range c.Members {
+		v, err := k.Get(ctx, member)
+		if errors.Is(err, store.ErrNotFound) || err == nil && v.Status() == Removed {
+			continue
+		}
+		if err != nil {
+			return ClientView{}, err
+		}
+		view.Sessions = append(view.Sessions, v)
+		if v.Live && view.Active != c.Active && (member == c.Active || v.LastAccess >= lastUse) {
+			view.Active, lastUse = member, v.LastAccess
+		}
+	}
+	return view, nil
+}
+
+// Shares reports whether two sessions are on one browser or device. The first lives;
+// the second may have ended.
+func (k *Keeper) Shares(ctx context.Context, h, other api.ID) (bool, error) {
+	if h == other {
+		return true, nil
+	}
+	id, c, _, err := k.clientOf(ctx, h)
+	if err != nil || !slices.Contains(c.Members, other) {
+		return false, err
+	}
+	v, err := k.Get(ctx, other)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && v.ClientID() == id && v.Status() != Removed, err
+}
+
+// Activate makes a living session the one in use on its browser or device, and
+// counts as a use of it.
+func (k *Keeper) Activate(ctx context.Context, h api.ID) error {
+	k.Touch(h)
+	return store.Retry(func() error {
+		id, c, rev, err := k.clientOf(ctx, h)
+		if err != nil || rev == 0 || c.Active == h {
+			return err
+		}
+		c.Active = h
+		_, err = k.store.Commit(ctx, store.Tx{
+			If:  []store.Cond{{Key: clientKey(id), Rev: rev}, {Key: endKey(h)}},
+			Put: []store.Put{{Key: clientKey(id), Value: c.encode()}},
+		})
+		return err
+	})
+}
+
+// join has a new session join the browser or device of the caller, or of the session
+// that it replaces. It returns those that the limit there has make room.
+func (k *Keeper) join(ctx context.Context, c *creation, a *account.Account, h api.ID, tx *store.Tx) ([]eviction, error) {
+	switch {
+	case c.Join != nil:
+		if err := k.joinCaller(ctx, c, tx); err != nil {
+			return nil, err
+		}
+	case c.Instead == nil:
+		return nil, nil
+	}
+	client, rev, err := k.client(ctx, c.Client)
+	if err != nil || rev == 0 && c.Join == nil {
+		return nil, err
+	}
+	if rev == 0 {
+		client.Members = []api.ID{c.Join.Handle}
+	}
+	var evicted []eviction
+	if c.Join != nil {
+		if evicted, err = k.roomOn(client, c, a); err != nil {
+			return nil, err
+		}
+	}
+	if client.Members, err = k.withoutGone(ctx, client.Members); err != nil {
+		return nil, err
+	}
+	client.Members, client.Active = append(client.Members, h), h
+	tx.If = append(tx.If, store.Cond{Key: clientKey(c.Client), Rev: rev})
+	tx.Put = append(tx.Put, store.Put{Key: clientKey(c.Client), Value: client.encode()})
+	return evicted, nil
+}
+
+// joinCaller finds the client of the session that is joined, and writes it into its
+// record, by which its tombstone is known to be on it.
+func (k *Keeper) joinCaller(ctx context.Context, c *creation, tx *store.Tx) error {
+	h := c.Join.Handle
+	live, ok := k.Living(Reach{All: true}, h)
+	if !ok {
+		return endedMeanwhile()
+	}
+	r, rev, err := k.unended(ctx, h)
+	if errors.Is(err, store.ErrNotFound) {
+		return endedMeanwhile()
+	}
+	if err != nil {
+		return err
+	}
+	c.Client = r.ClientID()
+	tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
+	if r.Client.IsZero() {
+		r.Client, r.LastAccess = h, live.LastAccess
+		tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
+	}
+	return nil
+}
+
+// roomOn says whether the limit of a client leaves a place for a new session, and who
+// makes room for it.
+func (k *Keeper) roomOn(client *Client, c *creation, a *account.Account) ([]eviction, error) {
+	d := &c.Config.Defaults
+	most := d.MaxSessionsPerClient
+	if most == 0 {
+		return nil, nil
+	}
+	if k.holdsIn(c.Realm, a)&account.SessionsRevoke != 0 {
+		most += operatorReserve
+	}
+	var count int64
+	var candidates []Live
+	for _, member := range client.Members {
+		live, ok := k.Endable(Reach{All: true}, member)
+		if !ok || slices.Contains(c.leaving(), member) {
+			continue
+		}
+		count++
+		if live.AccountID == a.ID && !live.Permanent && member != c.Join.Handle {
+			candidates = append(candidates, live)
+		}
+	}
+	if count < most {
+		return nil, nil
+	}
+	r := full(api.SessionLimitPerClient, config.LimitPerClient, d.OnSessionLimit.PerClient, most, count, 0,
+		"the browser or device has as many sessions as it may: end one of them and try again")
+	r.refusal.Data.Max = d.MaxSessionsPerClient
+	if !r.evicts() {
+		return nil, r.refusal
+	}
+	chosen := choose(candidates, r.policy, r.excess)
+	if len(chosen) == 0 {
+		return nil, r.refusal
+	}
+	evicted := make([]eviction, len(chosen))
+	for i, h := range chosen {
+		evicted[i] = eviction{h, r.limit}
+	}
+	return evicted, nil
+}
+
+// withoutGone returns a client's sessions without those that are gone, if they are
+// many, and without the oldest that have ended, if they are too many.
+func (k *Keeper) withoutGone(ctx context.Context, members []api.ID) ([]api.ID, error) {
+	if len(members) < manyEnded {
+		return members, nil
+	}
+	var kept []api.ID
+	for i, h := range members {
+		if _, ok := k.Endable(Reach{All: true}, h); ok {
+			kept = append(kept, h)
+			continue
+		}
+		v, err := k.Get(ctx, h)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		if err == nil && v.Status() != Removed && len(kept)+len(members)-i <= maxMembers {
+			kept = append(kept, h)
+		}
+	}
+	return kept, nil
+}
+
+// Remove takes a session that has ended off its browser or device; one that lives
+// still ends with it. An error wraps store.ErrNotFound for a session that is gone.
+func (k *Keeper) Remove(ctx context.Context, h api.ID, by *Caller) (View, error) {
+	err := store.Retry(func() error {
+		if _, ok := k.Endable(Reach{All: true}, h); ok {
+			done, err := k.End(ctx, h, k.NewEnd(Removed, ReasonLogout, by), k.Actor(by))
+			if err != nil || done {
+				return err
+			}
+		}
+		return k.removeEnded(ctx, h, k.Actor(by))
+	})
+	if err != nil {
+		return View{}, err
+	}
+	return k.Get(ctx, h)
+}
+
+// removeEnded changes the status of an end that is durable.
+func (k *Keeper) removeEnded(ctx context.Context, h api.ID, by event.Actor) error {
+	key, tx := pastKey(h), store.Tx{}
+	item, err := k.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		// It has an end that was not folded yet, or died without one.
+		if err := k.bury(ctx, []api.ID{h}); err != nil {
+			return err
+		}
+		if item, err = k.store.Get(ctx, key); errors.Is(err, store.ErrNotFound) {
+			key = endKey(h)
+			item, err = k.store.Get(ctx, key)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	var r *Record
+	if key == pastKey(h) {
+		r, err = decodeRecord(h, item.Value)
+	} else if r, _, err = k.read(ctx, h); err == nil {
+		r.End, err = decodeEnd(item.Value)
+	}
+	if err != nil {
+		return err
+	}
+	if r.End.Status == Removed {
+		return nil
+	}
+	was := r.End.Status
+	r.End.Status = Removed
+	value := r.End.encode()
+	if key == pastKey(h) {
+		value = r.encode()
+		var change Tally
+		change[was]--
+		change[Removed]++
+		k.countTombstones(&tx, change)
+	}
+	tx.If, tx.Put = append(tx.If, store.Cond{Key: key, Rev: item.Rev}), append(tx.Put, store.Put{Key: key, Value: value})
+	e := k.endEvent(r, r.End, by)
+	e.Kind = event.SessionRemoved
+	event.Append(&tx, e)
+	_, err = k.store.Commit(ctx, tx)
+	return err
+}
+
+// forgetMember removes a session of which nothing is kept from the list of its
+// client, and the list with its last.
+func (k *Keeper) forgetMember(ctx context.Context, id, member api.ID) error {
+	return store.Retry(func() error {
+		c, rev, err := k.client(ctx, id)
+		if err != nil || rev == 0 {
+			return err
+		}
+		c.Members = slices.DeleteFunc(c.Members, func(h api.ID) bool { return h == member })
+		tx := store.Tx{If: []store.Cond{{Key: clientKey(id), Rev: rev}}}
+		if len(c.Members) == 0 {
+			tx.Delete = []string{clientKey(id)}
+		} else {
+			tx.Put = []store.Put{{Key: clientKey(id), Value: c.encode()}}
+		}
+		_, err = k.store.Commit(ctx, tx)
+		return err
+	})
+}

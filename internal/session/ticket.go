@@ -1,0 +1,168 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"sessiond/internal/account"
+	"sessiond/internal/api"
+	"sessiond/store"
+)
+
+// Where the limit of an account is to ask, the refusal of a log-in shows which
+// sessions could make room, and has a ticket: with it, and without the password, the
+// log-in goes on once, and ends the one that was chosen. Tickets are kept in memory,
+// as hashes.
+
+// Bounds of tickets.
+const (
+	ticketSeconds = 300     // for which one is good
+	maxTickets    = 1 << 16 // beyond that the oldest are forgotten first
+	maxChoices    = 100     // sessions of which one can be chosen
+)
+
+// prefixTicket stands before a ticket, which has a token's form otherwise.
+const prefixTicket = "sdtkt_"
+
+// MustChoose is the refusal of a log-in that goes on with a ticket.
+type MustChoose struct {
+	Refusal  *api.Error
+	Sessions []View // that may make room, the oldest first
+	Ticket   api.Secret
+	Until    int64 // Unix seconds for which the ticket is good
+}
+
+func (e *MustChoose) Error() string {
+	return fmt.Sprintf("%v, of %d sessions one can make room", e.Refusal, len(e.Sessions))
+}
+
+// Unwrap returns the refusal.
+func (e *MustChoose) Unwrap() error { return e.Refusal }
+
+// A ticket stands for a password that was right.
+type ticket struct {
+	account api.ID
+	serial  uint64 // of the password
+	until   int64
+}
+
+// tickets knows those that are good. An account has one at a time.
+type tickets struct {
+	mu    sync.Mutex
+	good  map[hash]ticket
+	last  map[api.ID]hash // by account
+	order []hash          // the oldest first; some are gone
+}
+
+func (t *tickets) put(h hash, entry ticket, now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.good == nil {
+		t.good, t.last = map[hash]ticket{}, map[api.ID]hash{}
+	}
+	delete(t.good, t.last[entry.account])
+	t.good[h], t.last[entry.account] = entry, h
+	t.order = append(t.order, h)
+	for len(t.order) > 0 {
+		oldest, ok := t.good[t.order[0]]
+		if ok && oldest.until > now && len(t.order) <= maxTickets {
+			break
+		}
+		t.forget(t.order[0])
+		t.order = t.order[1:]
+	}
+}
+
+// take returns the ticket of a hash, which is gone then.
+func (t *tickets) take(h hash, now int64) (ticket, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	entry, ok := t.good[h]
+	t.forget(h)
+	return entry, ok && entry.until > now
+}
+
+func (t *tickets) forget(h hash) {
+	if entry, ok := t.good[h]; ok && t.last[entry.account] == h {
+		delete(t.last, entry.account)
+	}
+	delete(t.good, h)
+}
+
+// ask makes a refusal for the limit of an account one that goes on with a ticket,
+// if there is a session that may make room.
+func (k *Keeper) ask(ctx context.Context, a *account.Account, refusal *api.Error) error {
+	var candidates []Live
+	for _, live := range k.table.ofAccount(a.ID, false, k.now()) {
+		if !live.Permanent && len(candidates) < maxChoices {
+			candidates = append(candidates, live)
+		}
+	}
+	views, err := k.Views(ctx, candidates)
+	if err != nil {
+		return err
+	}
+	if len(views) == 0 {
+		return refusal
+	}
+	id, err := k.newHandle()
+	if err != nil {
+		return err
+	}
+	secret, err := newToken(prefixTicket, id, k.random)
+	if err != nil {
+		return err
+	}
+	now := k.now()
+	k.tickets.put(hashOf(secret.Reveal()), ticket{a.ID, a.PasswordSerial, now + ticketSeconds}, now)
+	return &MustChoose{Refusal: refusal, Sessions: views, Ticket: secret, Until: now + ticketSeconds}
+}
+
+// redeem returns the account of a ticket's log-in, which takes the place of the
+// session that was chosen. undo makes the ticket good again.
+func (k *Keeper) redeem(ctx context.Context, n *NewSession) (a *account.Account, undo func(), err error) {
+	keep := func() {}
+	h := hashOf(n.Ticket.Reveal())
+	entry, ok := k.tickets.take(h, k.now())
+	if !ok {
+		return nil, keep, deadTicket()
+	}
+	undo = func() { k.tickets.put(h, entry, k.now()) }
+	a, err = k.accounts.Find(ctx, n.Realm.Name, n.Username)
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound || err == nil && a.ID != entry.account {
+		undo()
+		return nil, keep, deadTicket()
+	}
+	if err != nil {
+		undo()
+		return nil, keep, err
+	}
+	if a.PasswordSerial != entry.serial || !a.Active(k.clock.Now()) || !a.AllowsFrom(n.Address) {
+		return nil, keep, deadTicket()
+	}
+	v, err := k.Find(ctx, Reach{Account: a.ID}, n.Choice)
+	if errors.Is(err, store.ErrNotFound) || err == nil && v.Permanent {
+		err = api.Errorf(api.NotFound, "the account has no such session: choose one of those that the refusal listed").At("/params/endSessionHandle")
+	}
+	if err != nil {
+		undo()
+		return nil, keep, err
+	}
+	return a, undo, nil
+}
+
+// keepsTicket reports whether a log-in failed so that its ticket is good still:
+// nothing was changed, and there is no newer one.
+func keepsTicket(err error) bool {
+	if _, again := errors.AsType[*MustChoose](err); again {
+		return false
+	}
+	_, refused := errors.AsType[*api.Error](err)
+	return refused || store.NotApplied(err)
+}
+
+func deadTicket() *api.Error {
+	return api.Errorf(api.LoginFailed, "the ticket is no longer good, or is not this account's: send the log-in again with the password").At("/params/ticket")
+}
