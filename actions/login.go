@@ -200,7 +200,7 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 	}
 	p.warn(c)
 	v, token, err := s.Sessions.Create(ctx, n)
-	if e, ok := errors.AsType[*session.MustChoose](err); ok {
+	if e, ok := errors.AsType[*session.ChoiceError](err); ok {
 		return createResult{}, choice(e)
 	}
 	if err != nil {
@@ -220,7 +220,7 @@ func (s *sessions) create(ctx context.Context, c *dispatch.Call, who *session.Ca
 }
 
 // choice is a refusal with what is needed to go on.
-func choice(e *session.MustChoose) *api.Error {
+func choice(e *session.ChoiceError) *api.Error {
 	refusal := *e.Refusal
 	refusal.Message = "the account has as many sessions as it may: send the log-in again with the ticket of errorData in place of the password, and as endSessionHandle the session of errorData that makes room"
 	refusal.Data.Choice = &api.Choice{Ticket: e.Ticket.Reveal(), TicketExpirationTimestamp: at(e.Until)}

@@ -28,7 +28,7 @@ type NewSession struct {
 	Inherit func(*Record) error // sets here what is taken over from it; may be called more than once
 	Join    *Caller             // a session whose browser or device this one joins; nil: none
 
-	Ticket api.Secret // of a refusal, see MustChoose, in place of the password; zero: none
+	Ticket api.Secret // of a refusal, see ChoiceError, in place of the password; zero: none
 	Choice api.ID     // the session that is ended with it
 
 	IdempotencyKey string // by which the log-in can be repeated; empty: it can't

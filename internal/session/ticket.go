@@ -26,20 +26,20 @@ const (
 // prefixTicket stands before a ticket, which has a token's form otherwise.
 const prefixTicket = "sdtkt_"
 
-// MustChoose is the refusal of a log-in that goes on with a ticket.
-type MustChoose struct {
+// ChoiceError is the refusal of a log-in that goes on with a ticket.
+type ChoiceError struct {
 	Refusal  *api.Error
 	Sessions []View // that may make room, the oldest first
 	Ticket   api.Secret
 	Until    int64 // Unix seconds for which the ticket is good
 }
 
-func (e *MustChoose) Error() string {
+func (e *ChoiceError) Error() string {
 	return fmt.Sprintf("%v, of %d sessions one can make room", e.Refusal, len(e.Sessions))
 }
 
 // Unwrap returns the refusal.
-func (e *MustChoose) Unwrap() error { return e.Refusal }
+func (e *ChoiceError) Unwrap() error { return e.Refusal }
 
 // A ticket stands for a password that was right.
 type ticket struct {
@@ -117,7 +117,7 @@ func (k *Keeper) ask(ctx context.Context, a *account.Account, refusal *api.Error
 	}
 	now := k.now()
 	k.tickets.put(hashOf(secret.Reveal()), ticket{a.ID, a.PasswordSerial, now + ticketSeconds}, now)
-	return &MustChoose{Refusal: refusal, Sessions: views, Ticket: secret, Until: now + ticketSeconds}
+	return &ChoiceError{Refusal: refusal, Sessions: views, Ticket: secret, Until: now + ticketSeconds}
 }
 
 // redeem returns the account of a ticket's log-in, which takes the place of the
@@ -156,7 +156,7 @@ func (k *Keeper) redeem(ctx context.Context, n *NewSession) (a *account.Account,
 // keepsTicket reports whether a log-in failed so that its ticket is good still:
 // nothing was changed, and there is no newer one.
 func keepsTicket(err error) bool {
-	if _, again := errors.AsType[*MustChoose](err); again {
+	if _, again := errors.AsType[*ChoiceError](err); again {
 		return false
 	}
 	_, refused := errors.AsType[*api.Error](err)
