@@ -288,7 +288,7 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	}
 	stored := a // the table knows nothing but what is committed
 	a, changed := c.login(a.Clone(), k.clock.Now(), h)
-	more, err := k.table.Reserve(c.claim(h, stored, evicted), now)
+	more, err := k.table.reserve(c.claim(h, stored, evicted), now)
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.SessionLimitPerUsername && c.limits.On.PerUsername == config.Ask && !c.Permanent {
 		err = k.ask(ctx, stored, e)
 	}

@@ -88,9 +88,9 @@ func builtin() *account.Roles { return account.NewRoles() }
 // Builtin is builtin for tests outside the package.
 func Builtin() *account.Roles { return builtin() }
 
-// ReserveFor is Reserve for tests that have the address as text.
+// ReserveFor is reserve for tests that have the address as text.
 func (t *Table) ReserveFor(h api.ID, a *account.Account, address netip.Addr, l Limits, now int64) error {
-	_, err := t.Reserve(&claim{handle: h, account: a, address: address, limits: l}, now)
+	_, err := t.reserve(&claim{handle: h, account: a, address: address, limits: l}, now)
 	return err
 }
 

@@ -126,11 +126,11 @@ type claim struct {
 	limits     Limits
 }
 
-// Reserve takes a place, or says which limit is reached. Where a limit has sessions
+// reserve takes a place, or says which limit is reached. Where a limit has sessions
 // evicted, it returns those that are to end in the commit of the new one: until then
 // they count beside it. The account, as given, is known to the table from then on.
 // Free or the commit of the session settles it.
-func (t *Table) Reserve(c *claim, now int64) (evicted []eviction, err error) {
+func (t *Table) reserve(c *claim, now int64) (evicted []eviction, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
