@@ -79,10 +79,11 @@ func TestWhatThereIsNoTimeFor(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ask := func(ctx context.Context) (answer struct {
+			type answered struct {
 				ErrorCode int
 				Result    told
-			}) {
+			}
+			ask := func(ctx context.Context) (answer answered) {
 				if err := json.Unmarshal(s.serve(ctx, &api.Request{Body: []byte(body)}, "asked").raw, &answer); err != nil {
 					t.Fatal(err)
 				}

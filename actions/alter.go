@@ -37,7 +37,7 @@ type alterParams struct {
 
 func (p *alterParams) Validate() error {
 	switch {
-	case p.Filter != nil && !p.target.isZero():
+	case p.Filter != nil && !p.isZero():
 		return bad("filter", "must not stand beside sessionHandle and tokenId: send one of them")
 	case p.Filter != nil && p.settingParams == (settingParams{}):
 		return bad("filter", "wants a setting beside it, such as description: nothing would be altered")

@@ -17,7 +17,7 @@ func (s *sessions) rotation() []dispatch.Action {
 		dispatch.Protected(dispatch.Spec{
 			Name: "rotateSession", APIs: both(), Work: dispatch.Writing, Allow: dispatch.Callers().Others(account.SessionsValidate),
 			Doc: "Gives the session of the token that is shown a new one: the caller's own unless tokenId names another. The old one is good for rotationGraceSeconds more, " +
-				"in which it is answered with the same new one. Shown later it ends the session, since one of the two was stolen; that of an API key just stops working.",
+				"in which it is answered with the same new one. Shown later it ends the session, since one of the two was stolen; that of an API key just stops working. The last three old ones are known.",
 			Errors: []api.Code{api.NotFound, api.Conflict},
 		}, s.rotate),
 	}
