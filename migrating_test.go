@@ -16,6 +16,7 @@ var theirRequests = []string{
 	"`POST /api/session?realmName=R`", "`GET /api/session`", "the end of a session",
 	"`getSessionInfo` with `tokenId`", "`getSessionInfoAndResetIdleTime`", "`validate`", "`validate&refresh=false`", "`refresh`", "`logout`",
 	"`GET sessions?_queryFilter=F`", "`logoutByHandle`", "`logoutByUser`", "`getSessionProperties`", "`updateSessionProperties`",
+	"`GET /v1/client/sessions/:id`", "`POST /v1/client/sessions/:id/end`", "`POST /v1/client/sessions/:id/remove`",
 	"`POST /api/auth/login`", "`DELETE /api/admin/sessions/<id>`", "`DELETE FROM \"Session\"`",
 }
 
@@ -56,7 +57,7 @@ func TestMigratingSaysWhatIs(t *testing.T) {
 			}
 		}
 	}
-	for _, story := range []string{"tutorial", "fusion", "ping_am", "guide"} {
+	for _, story := range []string{"tutorial", "fusion", "ping_am", "clerk", "guide"} {
 		if !shown[story] {
 			t.Errorf("no row is shown in %s", story)
 		}
