@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -69,13 +70,8 @@ func TestSessionsDieAtTheirBoundaries(t *testing.T) {
 					if b.issued {
 						login = spoken{s.byName["token:issuer"], "createSession", object{"username": "alice", "realm": "shop"}}
 					}
-					again := spoken{login.token, login.action, object{}}
-					for name, value := range login.params {
-						again.params[name] = value
-					}
-					for name, value := range b.params {
-						login.params[name] = value
-					}
+					again := spoken{login.token, login.action, maps.Clone(login.params)}
+					maps.Copy(login.params, b.params)
 					if b.until != "" {
 						s.must(t, spoken{s.byName["token:admin"], "alterAccount", object{"username": "alice", "disableDatetime": b.until}})
 					}

@@ -172,8 +172,18 @@ func TestTolerance(t *testing.T) {
 // not more than that is lost.
 func TestHowOftenTheLastUseIsWritten(t *testing.T) {
 	for _, tt := range []struct{ frequency, idle, period int64 }{
-		{1, 3600, 1}, {60, 3600, 60}, {60, 0, 60}, {86_400, 0, 86_400}, {86_400, 86_400 * 8, 86_400},
-		{86_400, 3600, 900}, {60, 240, 60}, {60, 239, 59}, {60, 4, 1}, {60, 3, 0}, {1, 1, 0}, {1, 4, 1},
+		{1, 3600, 1},
+		{60, 3600, 60},
+		{60, 0, 60},
+		{86_400, 0, 86_400},
+		{86_400, 86_400 * 8, 86_400},
+		{86_400, 3600, 900},
+		{60, 240, 60},
+		{60, 239, 59},
+		{60, 4, 1},
+		{60, 3, 0},
+		{1, 1, 0},
+		{1, 4, 1},
 	} {
 		c := unlimited()
 		c.Defaults.LatestAccessSeconds = tt.frequency
