@@ -38,16 +38,22 @@ func (r *record) Value(number int, member string) filter.Value {
 // maxDevices is how many user agents one filter remembers at a time.
 const maxDevices = 1000
 
-func (r *record) device() session.Device {
-	d, ok := r.devices[r.UserAgent]
-	if !ok && r.UserAgent != "" {
-		d = session.ParseUserAgent(r.UserAgent)
+func (r *record) device(userAgent string) session.Device {
+	d, ok := r.devices[userAgent]
+	if !ok && userAgent != "" {
+		d = session.ParseUserAgent(userAgent)
 		if len(r.devices) == maxDevices {
 			clear(r.devices) // those to come are rather like the last ones than like the first
 		}
-		r.devices[r.UserAgent] = d
+		r.devices[userAgent] = d
 	}
 	return d
+}
+
+// lastAgent returns the user agent that used the session last.
+func (r *record) lastAgent() string {
+	_, agent := r.LastUse()
+	return agent
 }
 
 // The numbers of the fields by which sessions are looked up, or which say how far
@@ -65,6 +71,7 @@ func sessionFields(c *config.Config) []field {
 	settings := func(name string, value func(*record) string, oneOf ...string) field {
 		return text(name, func(r *record) filter.Value { return filter.OfText(value(r)) }, oneOf...)
 	}
+	kinds := []string{"desktop", "mobile", "tablet", "bot", "other"}
 	username := text("username", func(r *record) filter.Value { return filter.OfText(foldName(r.Username)) })
 	username.Fold = foldName
 	status := text("status", func(r *record) filter.Value { return filter.OfText(r.Status().String()) }, statuses()...)
@@ -79,9 +86,13 @@ func sessionFields(c *config.Config) []field {
 		text("maskedToken", func(r *record) filter.Value { return filter.OfText(r.MaskedToken()) }),
 		text("rolesMode", func(r *record) filter.Value { return filter.OfText(r.RolesMode()) }, "live", "frozen"),
 		text("userAgent", func(r *record) filter.Value { return given(r.UserAgent) }),
-		text("device/browser", func(r *record) filter.Value { return given(r.device().Browser) }),
-		text("device/os", func(r *record) filter.Value { return given(r.device().OS) }),
-		text("device/kind", func(r *record) filter.Value { return given(r.device().Kind) }, "desktop", "mobile", "tablet", "bot", "other"),
+		text("device/browser", func(r *record) filter.Value { return given(r.device(r.UserAgent).Browser) }),
+		text("device/os", func(r *record) filter.Value { return given(r.device(r.UserAgent).OS) }),
+		text("device/kind", func(r *record) filter.Value { return given(r.device(r.UserAgent).Kind) }, kinds...),
+		text("lastUserAgent", func(r *record) filter.Value { return given(r.lastAgent()) }),
+		text("lastDevice/browser", func(r *record) filter.Value { return given(r.device(r.lastAgent()).Browser) }),
+		text("lastDevice/os", func(r *record) filter.Value { return given(r.device(r.lastAgent()).OS) }),
+		text("lastDevice/kind", func(r *record) filter.Value { return given(r.device(r.lastAgent()).Kind) }, kinds...),
 		text("clientHandle", func(r *record) filter.Value { return filter.OfText(session.ClientText(r.ClientID())) }),
 		ofEnded(text("endReason", func(r *record) filter.Value { return given(r.End.Reason) })),
 		ofEnded(text("endedBy", func(r *record) filter.Value { return given(r.End.By) })),
@@ -118,6 +129,13 @@ func sessionFields(c *config.Config) []field {
 		{
 			Field: filter.Field{Name: "clientIpAddress", Kind: filter.Address},
 			value: func(r *record, _ string) filter.Value { return filter.OfAddress(r.Address) },
+		},
+		{
+			Field: filter.Field{Name: "lastClientIpAddress", Kind: filter.Address},
+			value: func(r *record, _ string) filter.Value {
+				from, _ := r.LastUse()
+				return filter.OfAddress(from)
+			},
 		},
 		propertiesField(c),
 	}

@@ -229,11 +229,9 @@ func choice(e *session.ChoiceError) *api.Error {
 		may := api.ChoiceSession{
 			SessionHandle: session.HandleText(v.Handle), Description: v.Description, SessionStartTimestamp: at(v.Created), SessionLastAccessedTimestamp: at(v.LastAccess),
 		}
-		if v.Address.IsValid() {
-			may.ClientIPAddress = v.Address.String()
-		}
-		if v.UserAgent != "" {
-			d := session.ParseUserAgent(v.UserAgent)
+		from, agent := v.LastUse()
+		may.ClientIPAddress = addressText(from)
+		if d := deviceOf(agent); d != nil {
 			may.Browser, may.OS = d.Browser, d.OS
 		}
 		refusal.Data.Sessions = append(refusal.Data.Sessions, may)

@@ -31,6 +31,7 @@ type validateParams struct {
 	TokenIDs          []api.Secret `json:"tokenIds,omitzero" min:"1" max:"1000" null:"no" doc:"Tokens to decide about, answered in results in their order."`
 	Refresh           *bool        `json:"refresh" doc:"false leaves the idle time as it is; true unless named."`
 	ClientIPAddress   string       `json:"clientIpAddress,omitzero" min:"2" max:"64" null:"no" doc:"The address that tokenId was shown from, which the session's clientIpAddresses keep; for holders of sessiond.sessions.validate."`
+	UserAgent         string       `json:"userAgent,omitzero" max:"512" null:"no" doc:"The user agent that showed it there; beside clientIpAddress."`
 	IncludeProperties bool         `json:"includeProperties,omitzero" doc:"Answers the session's properties too, which takes longer; with at most 100 tokenIds."`
 }
 
@@ -43,6 +44,9 @@ func (s *sessions) validate(ctx context.Context, c *dispatch.Call, who *session.
 	if p.ClientIPAddress != "" && (p.TokenID == nil || !c.Reach.All) {
 		return validateResult{}, bad("clientIpAddress", "goes with tokenId, and the permission %s", account.PermissionName(account.SessionsValidate))
 	}
+	if p.UserAgent != "" && p.ClientIPAddress == "" {
+		return validateResult{}, bad("userAgent", "goes with clientIpAddress")
+	}
 	var from netip.Addr
 	if p.ClientIPAddress != "" {
 		var err error
@@ -52,7 +56,7 @@ func (s *sessions) validate(ctx context.Context, c *dispatch.Call, who *session.
 	}
 	r, err := s.decideAll(c, who, &p)
 	if err == nil && r.Valid && p.touches() {
-		s.Sessions.UsedFrom(r.live.Handle, from)
+		s.Sessions.UsedFrom(r.live.Handle, from, p.UserAgent)
 	}
 	if err != nil || !p.IncludeProperties {
 		return r, err

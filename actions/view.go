@@ -47,6 +47,9 @@ type sessionView struct {
 	ClientIPAddresses             map[string]time.Time `json:"clientIpAddresses,omitzero" doc:"The last five addresses that it was used from, and when it first was; absent: clientIpAddress alone. A new one shows after some seconds."`
 	UserAgent                     string               `json:"userAgent,omitzero" doc:"The user agent that it was created with."`
 	Device                        *device              `json:"device,omitzero" doc:"What the user agent says it is."`
+	LastClientIPAddress           string               `json:"lastClientIpAddress,omitzero" doc:"The address that it was used from last. It is noted some seconds later, and once a minute."`
+	LastUserAgent                 string               `json:"lastUserAgent,omitzero" doc:"The user agent that used it then."`
+	LastDevice                    *device              `json:"lastDevice,omitzero" doc:"What that says it is."`
 	ClientHandle                  string               `json:"clientHandle" doc:"The public name of the browser or device: sessions that were joined there have the same one."`
 	Status                        string               `json:"status" doc:"pending, active, ended, removed, revoked, expired, abandoned or replaced."`
 	Current                       bool                 `json:"current" doc:"Is it the session of the caller?"`
@@ -91,20 +94,36 @@ func (s *sessions) view(c *dispatch.Call, v *session.View, who *session.Caller) 
 		EndedTimestamp: at(v.End.At), EndReason: v.End.Reason, EndedBy: v.End.By,
 		Revision: v.Revision, Properties: shownProperties(c, v), LastAccessAccuracySeconds: s.Sessions.Accuracy(v.IdleSeconds),
 	}
-	if v.Address.IsValid() {
-		view.ClientIPAddress = v.Address.String()
-	}
+	view.ClientIPAddress = addressText(v.Address)
 	if len(v.Sightings) > 0 {
 		view.ClientIPAddresses = make(map[string]time.Time, len(v.Sightings))
 	}
 	for _, seen := range v.Sightings {
 		view.ClientIPAddresses[seen.Address.String()] = at(seen.At)
 	}
-	if v.UserAgent != "" {
-		d := session.ParseUserAgent(v.UserAgent)
-		view.Device = &device{Browser: d.Browser, OS: d.OS, Kind: d.Kind}
+	view.Device = deviceOf(v.UserAgent)
+	lastAddress, lastAgent := v.LastUse()
+	view.LastClientIPAddress, view.LastUserAgent, view.LastDevice = addressText(lastAddress), lastAgent, view.Device
+	if lastAgent != v.UserAgent {
+		view.LastDevice = deviceOf(lastAgent)
 	}
 	return view
+}
+
+// deviceOf returns what a user agent says it is; none says nothing.
+func deviceOf(userAgent string) *device {
+	if userAgent == "" {
+		return nil
+	}
+	d := session.ParseUserAgent(userAgent)
+	return &device{Browser: d.Browser, OS: d.OS, Kind: d.Kind}
+}
+
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // idleShown returns a session's idle time as the wire has it.

@@ -151,7 +151,7 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 	c.Reach = a.Allow.reach(&c.Call, c.who)
 	if c.who != nil && !a.KeepsIdle {
 		d.deps.Sessions.TouchAt(c.Now, c.who.Handle)
-		d.deps.Sessions.UsedFrom(c.who.Handle, c.Address)
+		d.deps.Sessions.UsedFrom(c.who.Handle, c.Address, c.UserAgent)
 	}
 	if a.Work != Quick {
 		if a.Work != Watching {

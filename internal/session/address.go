@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -39,42 +41,97 @@ func (r *Record) sight(s Sighting) bool {
 	return true
 }
 
+// A Use is from where a session was used last, if not as it was created.
+type Use struct {
+	Address   netip.Addr
+	UserAgent string
+	At        int64 // Unix seconds at which that was noted
+}
+
+// usePeriod is how many seconds pass at least between two writes of one session's
+// last use. A new address does not wait.
+const usePeriod = 60
+
+// use takes over a use, and reports whether that changes the record, and whether it
+// has to wait.
+func (r *Record) use(u *noted, now int64) (changed, waits bool) {
+	for _, s := range u.addresses {
+		changed = r.sight(s) || changed
+	}
+	last := u.last
+	if same := r.Last; same.At == 0 && last.Address == r.Address && last.UserAgent == r.UserAgent || last.Address == same.Address && last.UserAgent == same.UserAgent {
+		return changed, false
+	}
+	if !changed && r.Last.At+usePeriod > now {
+		return false, true
+	}
+	r.Last = last
+	return true, false
+}
+
+// LastUse returns from where the session was used last, as far as that is known.
+func (r *Record) LastUse() (from netip.Addr, userAgent string) {
+	if r.Last.At == 0 {
+		return r.Address, r.UserAgent
+	}
+	return r.Last.Address, r.Last.UserAgent
+}
+
 // sightings notes from where sessions are used, without a write and mostly without
-// a lock: what was noted lately is not noted again. It may forget, and then notes
-// twice; where too many wait it leaves one out until its next use.
+// a lock: what was noted last is not noted again. It may forget, and then notes
+// twice; where too many sessions wait it leaves one out until its next use.
 type sightings struct {
-	seed   maphash.Seed
-	lately [4096]atomic.Uint64 // hashes of what was noted
+	seed maphash.Seed
+	last [4096]atomic.Uint64 // hashes of what was noted, by session
 
 	mu      sync.Mutex
-	waiting []sighted // at most maxWaiting
+	waiting map[api.ID]*noted // at most maxWaiting
 }
 
 const maxWaiting = 1024
 
-type sighted struct {
-	handle api.ID
-	Sighting
+// noted is what is to be written of one session.
+type noted struct {
+	addresses []Sighting // at most maxSightings
+	last      Use
 }
 
-func (s *sightings) note(h api.ID, from netip.Addr, now int64) {
+func (s *sightings) slot(h api.ID) *atomic.Uint64 {
+	return &s.last[maphash.Comparable(s.seed, h)%uint64(len(s.last))]
+}
+
+func (s *sightings) note(h api.ID, from netip.Addr, userAgent string, now int64) {
 	hash := maphash.Comparable(s.seed, struct {
-		handle  api.ID
-		address netip.Addr
-	}{h, from})
-	slot := &s.lately[hash%uint64(len(s.lately))]
+		handle    api.ID
+		address   netip.Addr
+		userAgent string
+	}{h, from, userAgent})
+	slot := s.slot(h)
 	if slot.Load() == hash {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waiting) < maxWaiting {
-		s.waiting = append(s.waiting, sighted{h, Sighting{from, now}})
-		slot.Store(hash)
+	n := s.waiting[h]
+	if n == nil {
+		if len(s.waiting) >= maxWaiting {
+			return
+		}
+		n = &noted{}
+		if s.waiting == nil {
+			s.waiting = map[api.ID]*noted{}
+		}
+		s.waiting[h] = n
+	}
+	slot.Store(hash)
+	n.last = Use{from, strings.Clone(userAgent), now}
+	if !slices.ContainsFunc(n.addresses, func(old Sighting) bool { return old.Address == from }) {
+		n.addresses = append(n.addresses, Sighting{from, now})
+		n.addresses = n.addresses[max(0, len(n.addresses)-maxSightings):]
 	}
 }
 
-func (s *sightings) take() []sighted {
+func (s *sightings) take() map[api.ID]*noted {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	waiting := s.waiting
@@ -82,18 +139,15 @@ func (s *sightings) take() []sighted {
 	return waiting
 }
 
-// forget has everything noted again at its next use.
-func (s *sightings) forget() {
-	for i := range s.lately {
-		s.lately[i].Store(0)
-	}
-}
+// forget has uses of a session noted again.
+func (s *sightings) forget(h api.ID) { s.slot(h).Store(0) }
 
-// UsedFrom notes that a living session is used from an address; an invalid one is
-// not known. It is written some seconds later.
-func (k *Keeper) UsedFrom(h api.ID, from netip.Addr) {
+// UsedFrom notes from where a living session is used; an invalid address is not
+// known, and nothing is noted. It is written some seconds later. userAgent need not
+// stay as it is.
+func (k *Keeper) UsedFrom(h api.ID, from netip.Addr, userAgent string) {
 	if from.IsValid() {
-		k.table.sightings.note(h, from, k.now())
+		k.table.sightings.note(h, from, userAgent, k.now())
 	}
 }
 
@@ -101,17 +155,11 @@ func (k *Keeper) UsedFrom(h api.ID, from netip.Addr) {
 // and a change.
 const sightBatch = 30
 
-// flushSightings writes the new addresses of sessions. Revisions stay: nobody
+// flushSightings writes from where sessions are used. Revisions stay: nobody
 // altered anything.
 func (k *Keeper) flushSightings(ctx context.Context) error {
-	uses := map[api.ID][]Sighting{}
-	for _, s := range k.table.sightings.take() {
-		uses[s.handle] = append(uses[s.handle], s.Sighting)
-	}
-	handles := make([]api.ID, 0, len(uses))
-	for h := range uses {
-		handles = append(handles, h)
-	}
+	uses := k.table.sightings.take()
+	handles := slices.Collect(maps.Keys(uses))
 	var errs []error
 	for batch := range slices.Chunk(handles, sightBatch) {
 		err := k.writeSightings(ctx, batch, uses)
@@ -126,12 +174,14 @@ func (k *Keeper) flushSightings(ctx context.Context) error {
 		}
 	}
 	if errs != nil {
-		k.table.sightings.forget()
+		for _, h := range handles {
+			k.table.sightings.forget(h)
+		}
 	}
 	return errors.Join(errs...)
 }
 
-func (k *Keeper) writeSightings(ctx context.Context, handles []api.ID, uses map[api.ID][]Sighting) error {
+func (k *Keeper) writeSightings(ctx context.Context, handles []api.ID, uses map[api.ID]*noted) error {
 	var tx store.Tx
 	for _, h := range handles {
 		r, rev, err := k.read(ctx, h)
@@ -141,9 +191,9 @@ func (k *Keeper) writeSightings(ctx context.Context, handles []api.ID, uses map[
 		if err != nil {
 			return err
 		}
-		changed := false
-		for _, s := range uses[h] {
-			changed = r.sight(s) || changed
+		changed, waits := r.use(uses[h], k.now())
+		if waits {
+			k.table.sightings.forget(h)
 		}
 		if _, err := k.store.Get(ctx, endKey(h)); !changed || err == nil { // or it has ended
 			continue
@@ -163,6 +213,7 @@ func (k *Keeper) writeSightings(ctx context.Context, handles []api.ID, uses map[
 const (
 	fgAddress protowire.Number = 1 + iota
 	fgAt
+	fgUserAgent // of a use
 )
 
 func (s *Sighting) encode() []byte {
@@ -170,6 +221,35 @@ func (s *Sighting) encode() []byte {
 	e.bytes(fgAddress, s.Address.AsSlice())
 	e.signed(fgAt, s.At)
 	return e
+}
+
+func (u *Use) encode() []byte {
+	e := encoder(make([]byte, 0, 128))
+	e.bytes(fgAddress, u.Address.AsSlice())
+	e.signed(fgAt, u.At)
+	e.text(fgUserAgent, u.UserAgent)
+	return e
+}
+
+func decodeUse(data []byte) (Use, error) {
+	var u Use
+	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
+		switch f {
+		case fgAddress:
+			u.Address, _ = netip.AddrFromSlice(b)
+		case fgAt:
+			u.At = signed(n)
+		case fgUserAgent:
+			u.UserAgent = string(b)
+		default:
+			return unknown(f)
+		}
+		return nil
+	})
+	if err == nil && (!u.Address.IsValid() || u.At == 0) {
+		err = ErrRecord
+	}
+	return u, err
 }
 
 func decodeSighting(data []byte) (Sighting, error) {

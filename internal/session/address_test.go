@@ -15,7 +15,7 @@ import (
 // usedFrom has a session used from addresses, and what is noted written.
 func (w *world) usedFrom(h api.ID, addresses ...string) error {
 	for _, a := range addresses {
-		w.UsedFrom(h, netip.MustParseAddr(a))
+		w.UsedFrom(h, netip.MustParseAddr(a), "")
 	}
 	return w.Maintain(w.ctx())
 }
@@ -58,7 +58,7 @@ func TestAddressesThatASessionIsUsedFrom(t *testing.T) {
 	if after, _ := w.sightings(v.Handle); after != before {
 		t.Errorf("after a restart: %s", after)
 	}
-	w.UsedFrom(v.Handle, netip.Addr{}) // not known
+	w.UsedFrom(v.Handle, netip.Addr{}, "") // not known
 	if err := w.Maintain(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -72,7 +72,7 @@ func TestAddressesOfManySessionsOneOfWhichHasEnded(t *testing.T) {
 	for range 70 {
 		v, _ := w.issued("alice", from("192.0.2.1"))
 		handles = append(handles, v.Handle)
-		w.UsedFrom(v.Handle, netip.MustParseAddr("192.0.2.2"))
+		w.UsedFrom(v.Handle, netip.MustParseAddr("192.0.2.2"), "")
 	}
 	ended := handles[11]
 	h.before = func(tx *store.Tx) error { // while the addresses are written
@@ -118,12 +118,49 @@ func TestAnAddressThatCouldNotBeWrittenIsNotedAgain(t *testing.T) {
 	}
 }
 
+// The last use is noted when it differs from the one before, a new address at once
+// and a change back and forth once a minute.
+func TestWhatASessionWasUsedWithLast(t *testing.T) {
+	w := newWorld(t, unlimited())
+	v, _ := w.issued("alice", from("192.0.2.1"))
+	const browser, tool = "Mozilla/5.0", "curl/8.5.0"
+	for _, tt := range []struct {
+		later     int64
+		from      string
+		userAgent string
+		want      string
+	}{
+		{0, "192.0.2.1", "", "192.0.2.1 "},
+		{0, "192.0.2.1", browser, "192.0.2.1 Mozilla/5.0"},
+		{0, "192.0.2.2", browser, "192.0.2.2 Mozilla/5.0"},
+		{0, "192.0.2.1", tool, "192.0.2.2 Mozilla/5.0"}, // not within the minute
+		{59, "192.0.2.1", tool, "192.0.2.2 Mozilla/5.0"},
+		{1, "192.0.2.1", tool, "192.0.2.1 curl/8.5.0"},
+		{60, "192.0.2.1", "", "192.0.2.1 "},
+		{0, "192.0.2.3", tool, "192.0.2.3 curl/8.5.0"},
+	} {
+		w.advance(tt.later)
+		w.UsedFrom(v.Handle, netip.MustParseAddr(tt.from), tt.userAgent)
+		if err := w.Maintain(w.ctx()); err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
+		got, err := w.Get(w.ctx(), v.Handle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if address, agent := got.LastUse(); address.String()+" "+agent != tt.want || got.Revision != 1 {
+			t.Errorf("used from %s with %q: %s %q, revision %d, want %s", tt.from, tt.userAgent, address, agent, got.Revision, tt.want)
+		}
+	}
+}
+
 func BenchmarkUsedFrom(b *testing.B) {
 	w := newWorld(b, unlimited())
 	v, _ := w.issued("alice")
 	address := netip.MustParseAddr("2001:db8::1")
 	b.ReportAllocs()
 	for b.Loop() {
-		w.UsedFrom(v.Handle, address)
+		w.UsedFrom(v.Handle, address, "")
 	}
 }

@@ -48,6 +48,7 @@ const (
 	fSighting
 	fRepeat
 	fTolerance
+	fLastUse
 )
 
 const (
@@ -111,6 +112,9 @@ func (r *Record) encode() []byte {
 		e.bytes(fRepeat, r.Repeat[:])
 	}
 	e.signed(fTolerance, r.Tolerance)
+	if r.Last.At != 0 {
+		e.nested(fLastUse, r.Last.encode())
+	}
 	return e
 }
 
@@ -206,6 +210,8 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 			var s Sighting
 			s, err = decodeSighting(b)
 			r.Sightings = append(r.Sightings, s)
+		case fLastUse:
+			r.Last, err = decodeUse(b)
 		case fRepeat:
 			if len(b) != len(r.Repeat) {
 				err = ErrRecord

@@ -49,6 +49,7 @@ func fullRecord() *session.Record {
 		End:        session.End{Status: session.Revoked, At: 1_772_439_400, Reason: "revoked", By: "sh_032anbLSr77FOCalmOmFEv", LastUse: 1_772_439_350},
 		Frozen:     &session.Frozen{Roles: []string{"clerk", "operator"}, RealmRoles: []string{"shopper"}, Permissions: account.SessionsRead | account.StoreImport},
 		Repeat:     repeat,
+		Last:       session.Use{Address: netip.MustParseAddr("2001:db8::9"), UserAgent: "curl/8.5.0", At: 1_700_000_000},
 		Sightings:  []session.Sighting{{Address: netip.MustParseAddr("192.0.2.1"), At: 1_772_439_300}, {Address: netip.MustParseAddr("2001:db8::2"), At: 1_772_439_303}},
 	}
 }

@@ -218,7 +218,7 @@ func (m *model) useWrongly(t *rapid.T) {
 // usedFrom tells an address, which is written later and changes nothing else.
 func (m *model) usedFrom(t *rapid.T) {
 	s := m.any(t)
-	m.w.UsedFrom(s.handle, netip.AddrFrom4([4]byte{192, 0, 2, byte(rapid.IntRange(1, 9).Draw(t, "address"))}))
+	m.w.UsedFrom(s.handle, netip.AddrFrom4([4]byte{192, 0, 2, byte(rapid.IntRange(1, 9).Draw(t, "address"))}), "")
 }
 
 func (m *model) rotate(t *rapid.T) {
