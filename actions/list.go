@@ -27,7 +27,8 @@ func (s *sessions) views() []dispatch.Action {
 		}, s.list),
 		dispatch.Protected(dispatch.Spec{
 			Name: "getSessionInfo", APIs: both(), Work: dispatch.Reading, KeepsIdle: true, Allow: dispatch.Callers().Others(account.SessionsRead),
-			Doc:    "Shows one session in full, the caller's own unless another one is named, and leaves its idle time as it is.",
+			Doc: "Shows one session in full, the caller's own unless another one is named, and leaves its idle time as it is. " +
+				"By its handle also one of the caller's browser or device, and one that has ended, as long as it is kept.",
 			Errors: []api.Code{api.NotFound},
 		}, s.info),
 	}
@@ -260,6 +261,20 @@ func (s *sessions) from(ctx context.Context, c *dispatch.Call, who *session.Call
 }
 
 func (s *sessions) info(ctx context.Context, c *dispatch.Call, who *session.Caller, p target) (sessionView, error) {
+	if p.SessionHandle != "" {
+		h, err := s.onClient(ctx, c, who, &p)
+		if err != nil {
+			return sessionView{}, err
+		}
+		v, err := s.Sessions.Get(ctx, h)
+		if errors.Is(err, store.ErrNotFound) {
+			return sessionView{}, s.gone(who, h)
+		}
+		if err != nil {
+			return sessionView{}, err
+		}
+		return s.view(c, &v, who), nil
+	}
 	live, err := s.living(c, who, &p, account.SessionsValidate)
 	if err != nil {
 		return sessionView{}, err
