@@ -294,7 +294,7 @@ func (g *grid) row(t *testing.T, action, params string) {
 func gridStage(t *testing.T, hasher *account.Hasher) *stage {
 	s, err := newStage(t.Context(), props{
 		store: mem.New(), hasher: hasher, logins: []string{"admin"},
-		config: `{"realms":[{"name":"customers","type":"trusted"}],"sessionProperties":[{"name":"theme"}],"jsonActionApiDefaults":{"maxJsonApiSessions":0,"idleConnectionTimeoutSeconds":0}}`,
+		config: `{"realms":[{"name":"customers","type":"trusted"}],"sessionProperties":[{"name":"theme"}],"webhooks":[{"name":"crm","url":"https://crm.example/","secretFile":"crm"}],"jsonActionApiDefaults":{"maxJsonApiSessions":0,"idleConnectionTimeoutSeconds":0}}`,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ import (
 // tests. Arrows point one way: main → httpd, cli, actions → dispatch → session →
 // account → event → store.
 var mayImport = map[string][]string{
-	"main":             {"actions", "dispatch", "store", "store/bolt", "store/mem", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/httpd", "internal/logging", "internal/session"},
+	"main":             {"actions", "dispatch", "store", "store/bolt", "store/mem", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/httpd", "internal/logging", "internal/session", "internal/webhook"},
 	"actions":          {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/filter", "internal/session", "store"},
 	"dispatch":         {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/session", "internal/wire", "store"},
 	"internal/account": {"internal/api", "internal/clock", "internal/event", "internal/network", "internal/wire", "store"},
@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"internal/logging": {"internal/api"},
 	"internal/network": {},
 	"internal/session": {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/network", "internal/wire", "store"},
+	"internal/webhook": {"internal/api", "internal/clock", "internal/config", "internal/event", "internal/logging", "internal/wire", "store"},
 	"internal/wire":    {"internal/api"},
 	"store":            {},
 	"store/bolt":       {"store"},
@@ -69,6 +70,7 @@ var owners = []struct{ module, owner, reason string }{
 var testLibraries = []string{
 	"github.com/google/go-cmp",
 	"github.com/rogpeppe/go-internal",
+	"github.com/standard-webhooks/standard-webhooks/libraries",
 	"github.com/santhosh-tekuri/jsonschema/v6",
 	"go.uber.org/goleak",
 	"pgregory.net/rapid",

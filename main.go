@@ -35,6 +35,7 @@ import (
 	"sessiond/internal/httpd"
 	"sessiond/internal/logging"
 	"sessiond/internal/session"
+	"sessiond/internal/webhook"
 	"sessiond/store"
 	"sessiond/store/bolt"
 	"sessiond/store/mem"
@@ -120,9 +121,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	tune()
 	system := clock.NewSystem()
 	log := logging.New(o.Log, o.Config.Log.Level, o.Config.Log.Format, system.Now)
-	for _, w := range o.Config.Warnings {
-		log.Warn("services.json", logging.Str("warning", w))
-	}
+	warn(log, o.Config.Warnings)
 	st, err := open(ctx, o, log)
 	if err != nil {
 		return err
@@ -148,7 +147,13 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	debug.FreeOSMemory() // loading leaves much garbage behind, and little comes after it
 
 	door := httpd.New(httpd.Options{Holder: holder, Log: log, Ready: readiness(st)}, s.dispatcher)
-	managed.Server, managed.domain = door, s
+	hooks := webhook.New(webhook.Deps{Store: st, Tail: s.tail, Clock: system, Log: log, Server: host.UUID})
+	defer hooks.Stop()
+	managed.Server, managed.domain, managed.hooks = door, s, hooks
+	plan, err := webhook.Prepare(o.Config.Webhooks)
+	if err != nil {
+		return err
+	}
 	if err := door.Listen(ctx, o.Config.Listeners); err != nil {
 		return err
 	}
@@ -158,7 +163,9 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	for _, address := range door.Addrs() {
 		log.Info("listening", logging.Str("address", address.String()), logging.Str("version", version))
 	}
-	return work(ctx, s, door, log, hup, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
+	warn(log, plan.Notes)
+	hooks.Apply(context.WithoutCancel(ctx), plan) // until Stop
+	return work(ctx, s, door, hooks, log, hup, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
 }
 
 // hashInChild keeps hashes out of this process.
@@ -170,7 +177,7 @@ func hashInChild(log *logging.Logger) account.HasherOption {
 }
 
 // work serves, maintains and reloads until ctx ends, then drains.
-func work(ctx context.Context, s *server, door *httpd.Server, log *logging.Logger, hup <-chan os.Signal, reload func()) error {
+func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sender, log *logging.Logger, hup <-chan os.Signal, reload func()) error {
 	var wg sync.WaitGroup
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer wg.Wait()
@@ -189,6 +196,7 @@ func work(ctx context.Context, s *server, door *httpd.Server, log *logging.Logge
 			return err
 		case <-ctx.Done():
 			log.Info("stopping: finishing what runs")
+			hooks.Stop()
 			s.tail.Drain()
 			err := door.Shutdown(background)
 			cancel()
@@ -218,6 +226,7 @@ func count(ctx context.Context, d *dispatch.Dispatcher, log *logging.Logger) {
 type operations struct {
 	*httpd.Server // once there is a domain for it to call
 
+	hooks   *webhook.Sender
 	domain  *server
 	options cli.ServeOptions
 	log     *logging.Logger
@@ -226,10 +235,14 @@ type operations struct {
 
 // Reload puts services.json in force as it is now, with the certificates that it
 // names, or leaves everything as it was and says why.
-func (v *operations) Reload(_ context.Context, record func() error) (notes []string, err error) {
+func (v *operations) Reload(ctx context.Context, record func() error) (notes []string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	changed, err := v.options.Load()
+	var plan *webhook.Plan
+	if err == nil {
+		plan, err = webhook.Prepare(changed.Webhooks)
+	}
 	var unrecorded error
 	if err == nil {
 		err = v.domain.apis.Under(changed, func() error {
@@ -248,17 +261,31 @@ func (v *operations) Reload(_ context.Context, record func() error) (notes []str
 		return nil, notReloaded(err)
 	}
 	v.domain.sessions.Configure(changed)
-	notes = slices.Concat(changed.Warnings, notes)
+	v.hooks.Apply(context.WithoutCancel(ctx), plan)
+	notes = slices.Concat(changed.Warnings, notes, plan.Notes)
 	for _, member := range config.Diff(v.options.Config, changed) {
 		if member != "listeners" { // one by one, in what Server.Reload says
 			notes = append(notes, member+" changes with a restart of the server")
 		}
 	}
-	for _, note := range notes {
-		v.log.Warn("services.json", logging.Str("warning", note))
-	}
+	warn(v.log, notes)
 	v.log.Info("services.json reloaded")
 	return notes, nil
+}
+
+// warn logs what an operator should know of services.json.
+func warn(log *logging.Logger, notes []string) {
+	for _, note := range notes {
+		log.Warn("services.json", logging.Str("warning", note))
+	}
+}
+
+// Webhooks returns where the receivers of events stand.
+func (v *operations) Webhooks() []api.Webhook { return v.hooks.States() }
+
+// ReplayWebhook lets a receiver go on from a cursor.
+func (v *operations) ReplayWebhook(ctx context.Context, name, cursor string, record func() error) (api.Webhook, error) {
+	return v.hooks.Replay(ctx, name, cursor, record)
 }
 
 // notReloaded tells an operator what stands in the way of a reload, as far as that

@@ -61,7 +61,7 @@ var readOnly = []string{
 
 func matrixStage(t *testing.T, hasher *account.Hasher) *stage {
 	s, err := newStage(t.Context(), props{
-		store: mem.New(), hasher: hasher, config: `{"realms":[{"name":"customers","type":"trusted"}],"sessionProperties":[{"name":"theme"}]}`,
+		store: mem.New(), hasher: hasher, config: `{"realms":[{"name":"customers","type":"trusted"}],"sessionProperties":[{"name":"theme"}],"webhooks":[{"name":"crm","url":"https://crm.example/","secretFile":"crm"}]}`,
 		logins: []string{"dead=alice", "alice", "robot=alice:key", "gateway", "issuer", "operator", "auditor", "admin", "keeper=admin:key", "bob"},
 	})
 	if err != nil {

@@ -75,6 +75,29 @@ func (d *stageDoors) Manage(_ context.Context, service string, command api.Servi
 	return *meant, true, nil
 }
 
+// Webhooks shows each as if nothing had happened yet.
+func (d *stageDoors) Webhooks() []api.Webhook {
+	var all []api.Webhook
+	for _, w := range d.config.Get().Webhooks {
+		all = append(all, api.Webhook{Name: w.Name, URL: w.URL, Enabled: w.Enabled, State: api.Running, Position: 1, Cursor: "o1", Behind: 7})
+	}
+	return all
+}
+
+func (d *stageDoors) ReplayWebhook(_ context.Context, name, cursor string, record func() error) (api.Webhook, error) {
+	for _, w := range d.Webhooks() {
+		if !strings.EqualFold(w.Name, name) {
+			continue
+		}
+		if cursor != "" && !strings.HasPrefix(cursor, "o") {
+			return api.Webhook{}, api.Errorf(api.BadParam, "cursor must be one that the same query was answered with").At("/params/cursor")
+		}
+		w.Cursor = cursor
+		return w, record()
+	}
+	return api.Webhook{}, api.Errorf(api.NotFound, "there is no such webhook: listServices shows which there are")
+}
+
 func (d *stageDoors) Reload(_ context.Context, record func() error) ([]string, error) {
 	return nil, record()
 }

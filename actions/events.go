@@ -58,6 +58,8 @@ type eventView struct {
 	Count            int64      `json:"count,omitzero" doc:"How many that the event sums up."`
 	Role             string     `json:"role,omitzero" doc:"The role that it is about."`
 	Service          string     `json:"service,omitzero" doc:"The service that it is about."`
+	Expires          time.Time  `json:"expirationTimestamp,omitzero" doc:"When the session's lifetime ends."`
+	NoticeSeconds    int64      `json:"noticeSeconds,omitzero" doc:"How long before that the notice was due, as services.json has it in expiringNoticeSeconds."`
 	Changed          []string   `json:"changed,omitzero" doc:"Names of the members that changed."`
 	By               *actorView `json:"by,omitzero" doc:"Who did it; absent: the server."`
 }
@@ -123,7 +125,7 @@ func viewOfEvent(l *event.Logged) eventView {
 	view := eventView{
 		EventID: strconv.FormatUint(l.Seq, 10), Timestamp: l.Time, Kind: l.Kind, SessionHandle: l.SessionHandle, AccountID: l.AccountID,
 		Realm: l.Realm, Username: l.Username, ClientIPAddress: l.ClientIPAddress, Status: l.Status, Reason: l.Reason,
-		PermanentSession: l.Permanent, Count: l.Count, Role: l.Role, Service: l.Service, Changed: l.Changed,
+		PermanentSession: l.Permanent, Count: l.Count, Role: l.Role, Service: l.Service, Expires: l.Expires, NoticeSeconds: l.NoticeSeconds, Changed: l.Changed,
 	}
 	if l.By != (event.Actor{}) {
 		view.By = &actorView{SessionHandle: l.By.SessionHandle, Realm: l.By.Realm, Username: l.By.Username}

@@ -27,6 +27,12 @@ type Services interface {
 	// records it first; or it leaves everything as it was and returns why. The notes
 	// are for the operator: what in the file has no effect, or not yet.
 	Reload(ctx context.Context, record func() error) (notes []string, err error)
+	// Webhooks returns the receivers of events as they are now.
+	Webhooks() []api.Webhook
+	// ReplayWebhook lets a receiver go on from a cursor, an empty one being the
+	// oldest event that is kept, and returns it as it is then. It is recorded first.
+	// Refusals are api.Errors: NotFound without a pointer, or BadParam for the cursor.
+	ReplayWebhook(ctx context.Context, name, cursor string, record func() error) (api.Webhook, error)
 }
 
 // services are the handlers of what shows and turns apis and listeners.
@@ -45,6 +51,7 @@ func (s *services) table() []dispatch.Action {
 			Doc: "Does a command to an api or a listener, in force at once and until the server stops, or reloads services.json. " +
 				"What is so already succeeds and changes nothing. Whatever would leave nobody able to manage the server is refused.",
 		}, s.manage),
+		s.replaying(),
 	}
 }
 
@@ -55,6 +62,7 @@ type listServicesParams struct {
 type listServicesResult struct {
 	Listeners []listenerView `json:"listeners" doc:"The listeners."`
 	APIs      []apiView      `json:"apis" doc:"The apis."`
+	Webhooks  []webhookView  `json:"webhooks,omitzero" doc:"The receivers of events; with the permission, and if there are any."`
 	Defaults  *defaultsView  `json:"jsonActionApiDefaults,omitzero" doc:"Settings and limits in force; with the permission, and unless serviceNames chooses."`
 }
 
@@ -109,6 +117,11 @@ func (s *services) list(_ context.Context, c *dispatch.Call, who *session.Caller
 			view.Enabled = new(c.Config.APIs[name])
 		}
 		r.APIs = append(r.APIs, view)
+	}
+	for _, w := range s.Services.Webhooks() {
+		if whole && chosen(w.Name) {
+			r.Webhooks = append(r.Webhooks, viewOfWebhook(w))
+		}
 	}
 	if whole && p.ServiceNames == nil {
 		r.Defaults = viewOfDefaults(&c.Config.Defaults)

@@ -26,6 +26,7 @@ var works = map[string][]dispatch.Work{
 	"logout":   {dispatch.Ending},
 	"ping":     {dispatch.Quick},
 	"refresh":  {dispatch.Quick},
+	"replay":   {dispatch.Writing},
 	"revoke":   {dispatch.Ending},
 	"validate": {dispatch.Quick},
 	"watch":    {dispatch.Watching},

@@ -56,6 +56,20 @@ type Listener struct {
 	Certificate     *Certificate // that new connections get; nil without TLS, and while the port is closed
 }
 
+// Webhook is a receiver of events as it is at run time.
+type Webhook struct {
+	Name         string
+	URL          string // without its query
+	Enabled      bool
+	State        ServiceState
+	Position     uint64 // in the log, up to which the receiver has taken all; 0: not known
+	Cursor       string // for Position; empty: not known
+	Behind       uint64 // events after Position, those that it does not want among them
+	LastError    string // since the last delivery; empty: none
+	NextAttempt  time.Time
+	LastDelivery time.Time // since the server began
+}
+
 // Certificate is what a certificate says of itself.
 type Certificate struct {
 	Subject   string // RFC 2253

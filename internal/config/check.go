@@ -18,6 +18,7 @@ func checkWhole(r *reader, c *Config, listenersOverridden bool) {
 	checkDefaults(r, c)
 	checkProperties(r, c)
 	checkRealms(r, c)
+	checkWebhooks(r, c)
 	if len(c.TrustedProxies) == 0 && r.has("/forwardedHeader") {
 		r.warn("/forwardedHeader", "has no effect without trustedProxies")
 	}

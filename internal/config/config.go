@@ -37,6 +37,9 @@ type Config struct {
 	TrustedProxies  []netip.Prefix // whose forwarding header is believed
 	ForwardedHeader string         // the one header that is read from them
 
+	ExpiringNoticeSeconds []int64 // how long before an API key's end there are notices, the longest first
+	Webhooks              []Webhook
+
 	RecentLoginSeconds   int64    // how long a log-in counts as recent; 0 for ever
 	PasswordContextWords []string // what passwords must not be made of
 

@@ -72,7 +72,11 @@ func memberSchema(n note, value any) members {
 	case "array":
 		s = append(s, member{"type", "array"})
 		if n.item != nil {
-			return append(s, member{"items", scalarSchema(*n.item)}, member{"uniqueItems", true})
+			s = append(s, member{"items", scalarSchema(*n.item)}, member{"uniqueItems", true})
+			if value != nil {
+				s = append(s, member{"default", value})
+			}
+			return s
 		}
 		return append(s, member{"items", objectSchema(n.members, blankOf(n.name))})
 	}
@@ -94,6 +98,9 @@ func blankOf(name string) members {
 	case "sessionProperties":
 		p := blankProperty()
 		return written(propertyRows(), &p)
+	case "webhooks":
+		w := blankWebhook()
+		return written(webhookRows(), &w)
 	case "apis":
 		return members{{"enabled", true}}
 	default:
@@ -175,6 +182,8 @@ func reference(b *bytes.Buffer, title string, rows []note, defaults members) {
 
 func typeOf(n note) string {
 	switch {
+	case n.item != nil && n.item.kind == "integer":
+		return fmt.Sprintf("array of integers, %d to %d", n.item.min, n.item.max)
 	case n.item != nil:
 		return "array of strings"
 	case n.kind == "array":

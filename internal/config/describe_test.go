@@ -154,6 +154,8 @@ const everything = `{
      "sessionProperties": [{"name": "cart", "type": "integer"}]}
   ],
   "sessionProperties": [{"name": "am.protected:theme", "max": 24}, {"name": "trial", "type": "boolean"}],
+  "expiringNoticeSeconds": [3600],
+  "webhooks": [{"name": "crm", "url": "https://crm.example/hooks?from=sessiond", "secretFile": "./crm.secret", "kinds": ["sessionEnded"], "realms": ["shop/eu"], "enabled": false, "timeoutSeconds": 24}],
   "rolesMode": "frozen", "recentLoginSeconds": 23, "passwordContextWords": ["acme"],
   "trustedProxies": ["10.0.0.0/8", "fd00::1"],
   "forwardedHeader": "Forwarded",

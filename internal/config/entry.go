@@ -20,7 +20,7 @@ type note struct {
 	example string // of a string whose form the enum does not say
 	shown   string // default as the reference shows it, where the value does not tell
 	members []note // of an object, or of the objects in an array
-	item    *note  // of an array of strings
+	item    *note  // of an array of strings or integers
 
 	required bool
 	restart  bool   // a change of it waits for a restart
@@ -187,6 +187,42 @@ func texts[T, E any](name string, f form, parse func(string) E, show func(E) str
 func strs[T any](name string, f form, field func(*T) *[]string, doc string) entry[T] {
 	same := func(s string) string { return s }
 	return texts(name, f, same, same, field, doc)
+}
+
+// mostDurations is how many durations a member may list.
+const mostDurations = 16
+
+// durations is an array of different durations in seconds, kept with the longest
+// first. An empty one is not an absent one.
+func durations[T any](name string, field func(*T) *[]int64, doc string) entry[T] {
+	const least, most = 1, mostSeconds
+	return entry[T]{
+		note: note{name: name, kind: "array", item: &note{kind: "integer", min: least, max: most}, doc: doc},
+		read: func(r *reader, at string, n *wireNode, into *T) {
+			elements, ok := r.elements(at, n)
+			if !ok {
+				return
+			}
+			values := []int64{}
+			for i, element := range elements {
+				here := at + "/" + strconv.Itoa(i)
+				v, ok := r.integer(here, element, least, most)
+				switch {
+				case !ok:
+				case slices.Contains(values, v):
+					r.fault(here, "stands in the array already; remove one of the two")
+				case i >= mostDurations:
+					r.fault(here, "is one too many: there may be "+strconv.Itoa(mostDurations))
+				default:
+					values = append(values, v)
+				}
+			}
+			slices.Sort(values)
+			slices.Reverse(values)
+			*field(into) = values
+		},
+		value: func(from *T) any { return *field(from) },
+	}
 }
 
 // object is a member that holds an object; rows are its members.

@@ -40,6 +40,11 @@ func topRows() []entry[Config] {
 			"live: a change of roles acts on running sessions at once. frozen: a session keeps the roles of its log-in; API keys are live all the same."),
 		seconds("recentLoginSeconds", 0, func(c *Config) *int64 { return &c.RecentLoginSeconds },
 			"How long after its log-in a session may do what is sensitive; then it has to reauthenticate. 0 means always."),
+		durations("expiringNoticeSeconds", func(c *Config) *[]int64 { return &c.ExpiringNoticeSeconds },
+			"How long before the end of an API key's lifetime there is an event sessionExpiring, once for each. An empty array means never."),
+		list("webhooks", webhookRows(), blankWebhook,
+			func(c *Config) []Webhook { return c.Webhooks }, func(c *Config, w []Webhook) { c.Webhooks = w },
+			"Where events are sent, signed and in order, until each was taken.").usually("none"),
 		strs("passwordContextWords", wordForm(), func(c *Config) *[]string { return &c.PasswordContextWords },
 			"Words that passwords here must not be made of: names of the product, the company, the place.").usually("none"),
 

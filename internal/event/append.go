@@ -36,6 +36,12 @@ func (e *Event) AppendJSON(dst []byte) []byte {
 	}
 	dst = appendText(dst, "role", e.Role)
 	dst = appendText(dst, "service", e.Service)
+	if !e.Expires.IsZero() {
+		dst = append(e.Expires.UTC().AppendFormat(append(dst, `,"expirationTimestamp":"`...), time.RFC3339Nano), '"')
+	}
+	if e.NoticeSeconds != 0 {
+		dst = strconv.AppendInt(append(dst, `,"noticeSeconds":`...), e.NoticeSeconds, 10)
+	}
 	for i, name := range e.Changed {
 		if i == 0 {
 			dst = append(dst, `,"changed":[`...)

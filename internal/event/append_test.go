@@ -15,7 +15,7 @@ import (
 func TestAppendWritesEveryMember(t *testing.T) {
 	full := event.Event{
 		Time: time.Date(2026, 3, 2, 8, 15, 0, 120_000_000, time.UTC), Kind: event.SessionEnded, SessionHandle: "sh_1", AccountID: "2",
-		Realm: "native", Username: `a "quoted" name`, ClientIPAddress: "192.0.2.1", Status: "ended", Reason: "logout", Permanent: true, Count: 3, Role: "clerk", Service: "http8080", Changed: []string{"roles", "enabled"},
+		Realm: "native", Username: `a "quoted" name`, ClientIPAddress: "192.0.2.1", Status: "ended", Reason: "logout", Permanent: true, Count: 3, Expires: time.Date(2026, 4, 2, 8, 15, 0, 0, time.UTC), NoticeSeconds: 86_400, Role: "clerk", Service: "http8080", Changed: []string{"roles", "enabled"},
 		By: event.Actor{SessionHandle: "sh_4", Realm: "web", Username: "é"},
 	}
 	for i := range reflect.ValueOf(full).NumField() {

@@ -15,9 +15,10 @@ type Kind string
 const (
 	SessionCreated       Kind = "sessionCreated"
 	SessionAltered       Kind = "sessionAltered"
-	SessionEnded         Kind = "sessionEnded"   // by somebody; any end is one of this and the two below
-	SessionExpired       Kind = "sessionExpired" // by itself
-	SessionEvicted       Kind = "sessionEvicted" // by a limit
+	SessionEnded         Kind = "sessionEnded"    // by somebody; any end is one of this and the two below
+	SessionExpired       Kind = "sessionExpired"  // by itself
+	SessionEvicted       Kind = "sessionEvicted"  // by a limit
+	SessionExpiring      Kind = "sessionExpiring" // ahead of time, of permanent ones
 	SessionRotated       Kind = "sessionRotated"
 	SessionRemoved       Kind = "sessionRemoved" // off its browser or device, after its end
 	AccountCreated       Kind = "accountCreated"
@@ -31,6 +32,7 @@ const (
 	RoleAltered          Kind = "roleAltered"
 	RoleDropped          Kind = "roleDropped"
 	ServiceManaged       Kind = "serviceManaged" // Reason is the command
+	WebhookReplayed      Kind = "webhookReplayed"
 )
 
 // Event is one committed change. No member ever holds a secret.
@@ -46,9 +48,11 @@ type Event struct {
 	Reason          string    `json:"reason,omitzero"`
 	Permanent       bool      `json:"permanentSession,omitzero"`
 	Count           int64     `json:"count,omitzero"`
-	Role            string    `json:"role,omitzero"`    // the role it is about
-	Service         string    `json:"service,omitzero"` // the service it is about
-	Changed         []string  `json:"changed,omitzero"` // names of the members that changed, never their values
+	Role            string    `json:"role,omitzero"`                // the role it is about
+	Service         string    `json:"service,omitzero"`             // the service it is about
+	Expires         time.Time `json:"expirationTimestamp,omitzero"` // when the session's lifetime ends
+	NoticeSeconds   int64     `json:"noticeSeconds,omitzero"`       // how long before that the notice was due
+	Changed         []string  `json:"changed,omitzero"`             // names of the members that changed, never their values
 	By              Actor     `json:"by,omitzero"`
 }
 

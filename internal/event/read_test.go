@@ -72,7 +72,7 @@ func TestRead(t *testing.T) {
 func TestReadGivesTheWholeEvent(t *testing.T) {
 	want := event.Event{
 		Time: morning, Kind: event.SessionEnded, SessionHandle: "sh_a", AccountID: "id", Realm: "web", Username: "ann", ClientIPAddress: "192.0.2.1",
-		Status: "revoked", Reason: "\"<stolen>\"", Permanent: true, Count: 1 << 60, Role: "clerk", Service: "http8080", Changed: []string{"roles", "enabled"}, By: event.Actor{SessionHandle: "sh_b", Realm: "native", Username: "admin"},
+		Status: "revoked", Reason: "\"<stolen>\"", Permanent: true, Count: 1 << 60, Expires: morning.Add(time.Hour), NoticeSeconds: 3600, Role: "clerk", Service: "http8080", Changed: []string{"roles", "enabled"}, By: event.Actor{SessionHandle: "sh_b", Realm: "native", Username: "admin"},
 	}
 	for v, i := reflect.ValueOf(want), 0; i < v.NumField(); i++ {
 		if v.Field(i).IsZero() {

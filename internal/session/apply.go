@@ -174,6 +174,7 @@ func (t *Table) upsert(r *Record, form []byte, touched uint32, over above) {
 		t.bury(e)
 	}
 	t.noteNonces(r)
+	t.noteNotice(n, r)
 	t.note(n, e)
 }
 
@@ -272,6 +273,7 @@ func (t *Table) remove(h api.ID) {
 	t.release(e.account)
 	t.settings.give(e.settings)
 	e.queued = 0
+	delete(t.notices.queued, n)
 	t.live--
 	t.entries.give(n)
 }

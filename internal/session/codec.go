@@ -49,6 +49,7 @@ const (
 	fRepeat
 	fTolerance
 	fLastUse
+	fNoticed
 )
 
 const (
@@ -115,6 +116,7 @@ func (r *Record) encode() []byte {
 	if r.Last.At != 0 {
 		e.nested(fLastUse, r.Last.encode())
 	}
+	e.signed(fNoticed, r.Noticed)
 	return e
 }
 
@@ -212,6 +214,8 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 			r.Sightings = append(r.Sightings, s)
 		case fLastUse:
 			r.Last, err = decodeUse(b)
+		case fNoticed:
+			r.Noticed = signed(n)
 		case fRepeat:
 			if len(b) != len(r.Repeat) {
 				err = ErrRecord

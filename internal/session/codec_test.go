@@ -48,9 +48,9 @@ func fullRecord() *session.Record {
 		Properties: map[string]string{"theme": "dark", "": "no name"},
 		End:        session.End{Status: session.Revoked, At: 1_772_439_400, Reason: "revoked", By: "sh_032anbLSr77FOCalmOmFEv", LastUse: 1_772_439_350},
 		Frozen:     &session.Frozen{Roles: []string{"clerk", "operator"}, RealmRoles: []string{"shopper"}, Permissions: account.SessionsRead | account.StoreImport},
-		Repeat:     repeat,
-		Last:       session.Use{Address: netip.MustParseAddr("2001:db8::9"), UserAgent: "curl/8.5.0", At: 1_700_000_000},
-		Sightings:  []session.Sighting{{Address: netip.MustParseAddr("192.0.2.1"), At: 1_772_439_300}, {Address: netip.MustParseAddr("2001:db8::2"), At: 1_772_439_303}},
+		Repeat:     repeat, Noticed: 1_772_439_320,
+		Last:      session.Use{Address: netip.MustParseAddr("2001:db8::9"), UserAgent: "curl/8.5.0", At: 1_700_000_000},
+		Sightings: []session.Sighting{{Address: netip.MustParseAddr("192.0.2.1"), At: 1_772_439_300}, {Address: netip.MustParseAddr("2001:db8::2"), At: 1_772_439_303}},
 	}
 }
 
@@ -67,7 +67,9 @@ const goldenRecord = "" +
 	"3332616e624c53723737464f43616c6d4f6d46457628ec9caa9a0d" +
 	"da011e0a05636c65726b0a086f70657261746f72120773686f7070657218818002" +
 	"e2010c0a04c000020110889caa9a0de201180a1020010db8000000000000000000000002108e9caa9a0d" +
-	"ea01200102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20f0015a"
+	"ea01200102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20f0015a" +
+	"fa01240a1020010db80000000000000000000000091080c49fd50c1a0a6375726c2f382e352e30" +
+	"8002b09caa9a0d"
 
 func TestStoredForm(t *testing.T) {
 	want, err := hex.DecodeString(goldenRecord)
@@ -289,8 +291,8 @@ func drawRecord(t *rapid.T) *session.Record {
 		Epochs:   session.Epochs{Server: rapid.Uint64Min(1).Draw(t, "server"), Realm: rapid.Uint64Min(1).Draw(t, "realm"), Account: rapid.Uint64Min(1).Draw(t, "epoch")},
 		Revision: rapid.Uint64Min(1).Draw(t, "revision"), Client: id("client"),
 		Properties: rapid.MapOfN(rapid.StringN(0, 8, 30), rapid.StringN(0, 8, 30), 1, 4).Draw(t, "properties"),
-		Repeat:     repeat,
-		Sightings:  []session.Sighting{{Address: address, At: positive("seen")}},
+		Repeat:     repeat, Noticed: positive("noticed"),
+		Sightings: []session.Sighting{{Address: address, At: positive("seen")}},
 		End: session.End{
 			Status: session.Status(rapid.ByteRange(byte(session.Ended), byte(session.Replaced)).Draw(t, "status")),
 			At:     positive("at"), Reason: text("reason"), By: text("by"),

@@ -92,6 +92,7 @@ func (k *Keeper) Close() { k.stop() }
 func (k *Keeper) Configure(c *config.Config) {
 	k.table.SetRealms(c.Realms)
 	k.table.accuracy.Store(c.Defaults.LatestAccessSeconds)
+	k.table.setLeads(c.ExpiringNoticeSeconds)
 }
 
 // Caller is who sent a request: a living session, or an API key.

@@ -52,7 +52,7 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 		defer cancel()
 		return work(ctx, func() bool { return timer.Err() == nil })
 	}
-	errs := []error{k.endStolen(ctx), k.dropNonces(ctx), inTurn(k.sweep), inTurn(k.foldEnds)}
+	errs := []error{k.endStolen(ctx), k.dropNonces(ctx), inTurn(k.giveNotices), inTurn(k.sweep), inTurn(k.foldEnds)}
 	if n%5 == 0 {
 		errs = append(errs, k.flushTouches(ctx, false), k.flushSightings(ctx), k.accounts.FlushFailures(ctx))
 	}
@@ -68,7 +68,7 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 // Maintain does at once all that Run does in time.
 func (k *Keeper) Maintain(ctx context.Context) error {
 	always := func() bool { return ctx.Err() == nil }
-	return errors.Join(k.endStolen(ctx), k.dropNonces(ctx), k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.flushSightings(ctx), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purgeAtOnce(ctx, always))
+	return errors.Join(k.endStolen(ctx), k.dropNonces(ctx), k.giveNotices(ctx, always), k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.flushSightings(ctx), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purgeAtOnce(ctx, always))
 }
 
 // sweep writes the tombstones of sessions that died by themselves or with an

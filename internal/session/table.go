@@ -61,6 +61,7 @@ type Table struct {
 	reader    reader
 	dead      []api.ID // waiting for their tombstones
 	nonces    []rotated
+	notices   notices
 	live      int // entries
 	stale     stale
 	census    census
@@ -210,6 +211,7 @@ func NewTable(roles *account.Roles) *Table {
 	t.roleSetOf(nil) // number 0, for ever: nobody holds anything unless it is said
 	t.repeats.init()
 	t.sightings.seed = maphash.MakeSeed()
+	t.notices.queued = map[uint32]uint32{}
 	t.limits.reserved = map[api.ID]place{}
 	t.realms.Store(&[]*realm{})
 	t.accuracy.Store(60)
