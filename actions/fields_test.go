@@ -217,7 +217,7 @@ func aSession() *session.View {
 			},
 			Created: 1_799_999_000, Authenticated: 1_799_999_001, LastAccess: 1_799_999_002, Methods: session.ByPassword,
 			Address: netip.MustParseAddr("10.1.2.3"), UserAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
-			Last:     session.Use{Address: netip.MustParseAddr("10.1.2.4"), UserAgent: "curl/8.5.0", At: 1_799_999_002},
+			Last:     session.Sighting{Address: netip.MustParseAddr("10.1.2.4"), UserAgent: "curl/8.5.0", At: 1_799_999_002},
 			Revision: 3, Properties: map[string]string{"plan": "free", "a/b": ""},
 		},
 	}
@@ -225,7 +225,7 @@ func aSession() *session.View {
 
 func aKey() *session.View {
 	v := aSession()
-	v.Permanent, v.IdleSeconds, v.IdleAt, v.MaxAt, v.UserAgent, v.Address, v.Last = true, 0, 0, 0, "", netip.Addr{}, session.Use{}
+	v.Permanent, v.IdleSeconds, v.IdleAt, v.MaxAt, v.UserAgent, v.Address, v.Last = true, 0, 0, 0, "", netip.Addr{}, session.Sighting{}
 	return v
 }
 

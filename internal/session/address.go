@@ -20,10 +20,11 @@ import (
 // maxSightings is how many addresses of a session are kept.
 const maxSightings = 5
 
-// A Sighting is the first use of a session from an address.
+// A Sighting is a use of a session: the first one from an address, or the last of all.
 type Sighting struct {
-	Address netip.Addr
-	At      int64 // Unix seconds
+	Address   netip.Addr
+	At        int64  // Unix seconds at which it was noted
+	UserAgent string // of the last use
 }
 
 // sight adds an address to those that the session was used from, and reports
@@ -34,18 +35,11 @@ func (r *Record) sight(s Sighting) bool {
 		return false
 	}
 	if len(r.Sightings) == 0 && r.Address.IsValid() {
-		r.Sightings = append(r.Sightings, Sighting{r.Address, r.Created})
+		r.Sightings = append(r.Sightings, Sighting{Address: r.Address, At: r.Created})
 	}
 	r.Sightings = append(r.Sightings, s)
 	r.Sightings = r.Sightings[max(0, len(r.Sightings)-maxSightings):]
 	return true
-}
-
-// A Use is from where a session was used last, if not as it was created.
-type Use struct {
-	Address   netip.Addr
-	UserAgent string
-	At        int64 // Unix seconds at which that was noted
 }
 
 // usePeriod is how many seconds pass at least between two writes of one session's
@@ -93,7 +87,7 @@ const maxWaiting = 1024
 // noted is what is to be written of one session.
 type noted struct {
 	addresses []Sighting // at most maxSightings
-	last      Use
+	last      Sighting
 }
 
 func (s *sightings) slot(h api.ID) *atomic.Uint64 {
@@ -124,9 +118,9 @@ func (s *sightings) note(h api.ID, from netip.Addr, userAgent string, now int64)
 		s.waiting[h] = n
 	}
 	slot.Store(hash)
-	n.last = Use{from, strings.Clone(userAgent), now}
+	n.last = Sighting{from, now, strings.Clone(userAgent)}
 	if !slices.ContainsFunc(n.addresses, func(old Sighting) bool { return old.Address == from }) {
-		n.addresses = append(n.addresses, Sighting{from, now})
+		n.addresses = append(n.addresses, Sighting{Address: from, At: now})
 		n.addresses = n.addresses[max(0, len(n.addresses)-maxSightings):]
 	}
 }
@@ -213,43 +207,15 @@ func (k *Keeper) writeSightings(ctx context.Context, handles []api.ID, uses map[
 const (
 	fgAddress protowire.Number = 1 + iota
 	fgAt
-	fgUserAgent // of a use
+	fgUserAgent
 )
 
 func (s *Sighting) encode() []byte {
 	e := encoder(make([]byte, 0, 32))
 	e.bytes(fgAddress, s.Address.AsSlice())
 	e.signed(fgAt, s.At)
+	e.text(fgUserAgent, s.UserAgent)
 	return e
-}
-
-func (u *Use) encode() []byte {
-	e := encoder(make([]byte, 0, 128))
-	e.bytes(fgAddress, u.Address.AsSlice())
-	e.signed(fgAt, u.At)
-	e.text(fgUserAgent, u.UserAgent)
-	return e
-}
-
-func decodeUse(data []byte) (Use, error) {
-	var u Use
-	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
-		switch f {
-		case fgAddress:
-			u.Address, _ = netip.AddrFromSlice(b)
-		case fgAt:
-			u.At = signed(n)
-		case fgUserAgent:
-			u.UserAgent = string(b)
-		default:
-			return unknown(f)
-		}
-		return nil
-	})
-	if err == nil && (!u.Address.IsValid() || u.At == 0) {
-		err = ErrRecord
-	}
-	return u, err
 }
 
 func decodeSighting(data []byte) (Sighting, error) {
@@ -260,6 +226,8 @@ func decodeSighting(data []byte) (Sighting, error) {
 			s.Address, _ = netip.AddrFromSlice(b)
 		case fgAt:
 			s.At = signed(n)
+		case fgUserAgent:
+			s.UserAgent = string(b)
 		default:
 			return unknown(f)
 		}

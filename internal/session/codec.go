@@ -213,7 +213,7 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 			s, err = decodeSighting(b)
 			r.Sightings = append(r.Sightings, s)
 		case fLastUse:
-			r.Last, err = decodeUse(b)
+			r.Last, err = decodeSighting(b)
 		case fNoticed:
 			r.Noticed = signed(n)
 		case fRepeat:

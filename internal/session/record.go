@@ -133,7 +133,7 @@ type Record struct {
 	Client        api.ID  // the browser or device, see ClientID; zero: no session was there before it
 	Properties    map[string]string
 	Sightings     []Sighting // the last addresses that it was used from, the oldest first; none: Address alone
-	Last          Use        // from where it was used last; zero: as it was created
+	Last          Sighting   // from where it was used last; zero: as it was created
 	Noticed       int64      // notices of its expiry that were due until then were given, in Unix seconds; see expiring.go
 	Repeat        hash       // of the key by which its log-in can be repeated; zero: none
 
