@@ -20,7 +20,7 @@ PACKAGES := curl gcc libc6-dev git wrk
 # The folders with tests for `make test-system`.
 SYSTEM_TESTS = $(shell grep -rl --include='*_test.go' '^func TestSystem' . | xargs -r dirname | sort -u)
 
-.PHONY: help deps build run test test-system race check lint fmt tidy docs model fuzz bench calm cover vuln clean
+.PHONY: help deps build run test test-system race check lint fmt tidy docs model linearize fuzz bench calm cover vuln clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -85,6 +85,9 @@ model: ## compare the keeper with its model, 50,000 sequences and 500 on bolt (S
 				-rapid.checks $$2 -rapid.seed $$slice -rapid.nofailfile; \
 		done; \
 	done
+
+linearize: ## check 50,000 concurrent operations for linearizability
+	go test -count=1 -v -tags system -run '^TestSystemLinearizability$$' .
 
 fuzz: ## run every fuzz target, one after the other (FUZZTIME=60s each)
 	@targets=$$(go test -list '^Fuzz' ./... | \

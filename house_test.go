@@ -68,6 +68,7 @@ var owners = []struct{ module, owner, reason string }{
 
 // testLibraries may be imported by any test and by the packages for tests.
 var testLibraries = []string{
+	"github.com/anishathalye/porcupine",
 	"github.com/google/go-cmp",
 	"github.com/rogpeppe/go-internal",
 	"github.com/standard-webhooks/standard-webhooks/libraries",

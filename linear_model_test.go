@@ -144,7 +144,7 @@ func seenModel() porcupine.Model {
 	return (&porcupine.NondeterministicModel{
 		Init: func() []any { return []any{seen{}} },
 		Step: func(state, in, out any) (next []any) {
-			for _, s := range state.(seen).after(in.(deed), out.(outcome)) { //nolint:errcheck // as record makes them
+			for _, s := range state.(seen).after(in.(deed), out.(outcome)) {
 				next = append(next, s)
 			}
 			return next

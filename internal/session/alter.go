@@ -16,15 +16,15 @@ import (
 // the lifetime stays whatever it does: nobody can move that wall. An error wraps
 // store.ErrNotFound for a session that does not live.
 func (k *Keeper) Alter(ctx context.Context, h api.ID, by event.Actor, change func(*Record) error) (View, error) {
-	var r *Record
+	var v View
 	err := store.Retry(func() (err error) {
-		r, err = k.alter(ctx, h, by, change)
+		v, err = k.alter(ctx, h, by, change)
 		return err
 	})
 	if err != nil {
 		return View{}, err
 	}
-	return k.altered(ctx, r)
+	return k.altered(ctx, v)
 }
 
 // AlterAll is Alter for many sessions. It tells of each, in their order, whether it
@@ -40,28 +40,33 @@ func (k *Keeper) AlterAll(ctx context.Context, handles []api.ID, by event.Actor,
 	})
 }
 
-func (k *Keeper) alter(ctx context.Context, h api.ID, by event.Actor, change func(*Record) error) (*Record, error) {
+func (k *Keeper) alter(ctx context.Context, h api.ID, by event.Actor, change func(*Record) error) (View, error) {
 	live, _, ok := k.table.look(proof{handle: h, now: k.now()}, nil)
 	if !ok {
-		return nil, store.ErrNotFound
+		return View{}, store.ErrNotFound
 	}
 	r, rev, err := k.read(ctx, h)
 	if err != nil {
-		return nil, err
+		return View{}, err
 	}
 	created, lifetime := r.Created, r.MaxSeconds
 	if err := change(r); err != nil {
-		return nil, err
+		return View{}, err
 	}
 	r.Created, r.MaxSeconds = created, lifetime
-	return r, k.renew(ctx, r, rev, live.LastAccess, event.SessionAltered, by)
+	return k.renew(ctx, r, rev, live.LastAccess, event.SessionAltered, by)
 }
 
 // renew commits a living session's record, as a change of it left it; rev is of the
-// record that was changed.
-func (k *Keeper) renew(ctx context.Context, r *Record, rev store.Rev, lastAccess int64, kind event.Kind, by event.Actor) error {
+// record that was changed. It returns the session as the commit left it: it was
+// done, even if somebody ends the session before that is answered.
+func (k *Keeper) renew(ctx context.Context, r *Record, rev store.Rev, lastAccess int64, kind event.Kind, by event.Actor) (View, error) {
 	r.Revision++
 	r.LastAccess = lastAccess
+	v := View{Record: r, Live: true, IdleAt: r.idleAt(), MaxAt: int64(r.wall())}
+	if holds, ok := k.table.rights(r.Handle); ok {
+		v.Roles, v.RealmRoles = holds.list()
+	}
 	tx := store.Tx{
 		If:  []store.Cond{{Key: liveKey(r.Handle), Rev: rev}, {Key: endKey(r.Handle)}},
 		Put: []store.Put{{Key: liveKey(r.Handle), Value: r.encode()}},
@@ -71,24 +76,25 @@ func (k *Keeper) renew(ctx context.Context, r *Record, rev store.Rev, lastAccess
 		Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, By: by,
 	})
 	_, err := k.store.Commit(ctx, tx)
-	return err
+	return v, err
 }
 
 // altered returns a session as its alteration left it: expired, perhaps, if the
 // idle time asked for was over already. One that had expired before its life could
 // be lengthened is dead; its end is written, so that it is after a restart too.
-func (k *Keeper) altered(ctx context.Context, r *Record) (View, error) {
-	v, ok := k.complete(r)
-	if ok {
+func (k *Keeper) altered(ctx context.Context, as View) (View, error) {
+	r := as.Record
+	if v, ok := k.complete(r); ok {
 		return v, nil
 	}
 	if r.End = r.expiry(k.now()); r.End != (End{}) {
 		return k.ended(r), nil
 	}
-	if k.table.isBuried(r.Handle) { // else somebody is ending it, with a reason of his own
-		if _, err := k.End(ctx, r.Handle, k.NewEnd(Expired, ReasonIdle, nil), event.Actor{}); err != nil {
-			return View{}, err
-		}
+	if !k.table.isBuried(r.Handle) || k.table.outdated(r.Handle, k.now()) { // somebody is ending it, with a reason of his own
+		return as, nil
+	}
+	if _, err := k.End(ctx, r.Handle, k.NewEnd(Expired, ReasonIdle, nil), event.Actor{}); err != nil {
+		return View{}, err
 	}
 	return View{}, store.ErrNotFound
 }

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"testing"
@@ -155,4 +156,63 @@ func (h *herald) Watch(after store.Rev, w store.Watcher) (func(), error) {
 		}
 		w(c)
 	})
+}
+
+// A change that was done is answered as done, though the session is ended before the
+// answer.
+func TestAnEndOvertakesTheAnswerOfAChange(t *testing.T) {
+	changes := map[string]func(*world, api.ID, string) (session.View, error){
+		"alter": func(w *world, h api.ID, _ string) (session.View, error) {
+			return w.Alter(w.ctx(), h, event.Actor{}, func(r *session.Record) error {
+				r.Description = "altered"
+				return nil
+			})
+		},
+		"rotate": func(w *world, _ api.ID, token string) (session.View, error) {
+			v, _, err := w.Rotate(w.ctx(), api.NewSecret(token), event.Actor{})
+			return v, err
+		},
+	}
+	ends := map[string]func(*world, api.ID) error{
+		"a log-out": func(w *world, h api.ID) error {
+			_, err := w.end(h)
+			return err
+		},
+		"its account": func(w *world, _ api.ID) error {
+			_, err := w.EndAccount(w.ctx(), "web", "ann", true, &session.AccountChange{})
+			return err
+		},
+	}
+	for what, change := range changes {
+		for by, end := range ends {
+			inner := mem.New()
+			late := &afterwards{Store: inner}
+			w := newWorldOn(t, unlimited(), inner, late)
+			v, token := w.issued("ann")
+			late.do = func() error { return end(w, v.Handle) }
+			got, err := change(w, v.Handle, token)
+			if err != nil || !got.Live || got.Revision != 2 || len(got.RealmRoles) != 1 {
+				t.Errorf("%s, ended by %s: %+v, %v", what, by, got, err)
+			}
+			if w.lives(token) {
+				t.Errorf("%s, ended by %s: it lives", what, by)
+			}
+		}
+	}
+}
+
+// afterwards is a store that does something, once, after a commit and before its
+// answer.
+type afterwards struct {
+	store.Store
+	do func() error
+}
+
+func (a *afterwards) Commit(ctx context.Context, tx store.Tx) (store.Rev, error) {
+	rev, err := a.Store.Commit(ctx, tx)
+	if do := a.do; do != nil && err == nil {
+		a.do = nil
+		err = do()
+	}
+	return rev, err
 }

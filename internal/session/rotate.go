@@ -82,51 +82,57 @@ func (k *Keeper) Rotate(ctx context.Context, token api.Secret, by event.Actor) (
 		return View{}, api.Secret{}, store.ErrNotFound
 	}
 	sum := hashOf(token.Reveal())
+	var v View
 	var next api.Secret
 	err := store.Retry(func() (err error) {
-		next, err = k.rotate(ctx, h, &sum, token, by)
+		v, next, err = k.rotate(ctx, h, &sum, token, by)
 		return err
 	})
 	if err != nil {
 		return View{}, api.Secret{}, err
 	}
-	v, ok, err := k.view(ctx, h)
-	if err == nil && !ok {
-		err = store.ErrNotFound
+	if now, ok := k.complete(v.Record); ok {
+		v = now
 	}
-	return v, next, err
+	return v, next, nil
 }
 
-func (k *Keeper) rotate(ctx context.Context, h api.ID, sum *hash, token api.Secret, by event.Actor) (api.Secret, error) {
+func (k *Keeper) rotate(ctx context.Context, h api.ID, sum *hash, token api.Secret, by event.Actor) (View, api.Secret, error) {
 	live, _, ok := k.table.look(proof{handle: h, hash: sum, now: k.now()}, nil)
 	if !ok {
-		return api.Secret{}, store.ErrNotFound
+		return View{}, api.Secret{}, store.ErrNotFound
 	}
 	r, rev, err := k.read(ctx, h)
 	if err != nil {
-		return api.Secret{}, err
+		return View{}, api.Secret{}, err
 	}
 	if !r.Secrets[0].Hash.is(sum) {
 		for _, old := range r.Secrets[1:] {
 			if old.Hash.is(sum) && len(old.Nonce) > 0 {
-				return successor(r.Prefix, h, token, old.Nonce)
+				v, ok := k.complete(r)
+				if !ok {
+					return View{}, api.Secret{}, store.ErrNotFound
+				}
+				next, err := successor(r.Prefix, h, token, old.Nonce)
+				return v, next, err
 			}
 		}
-		return api.Secret{}, store.ErrNotFound
+		return View{}, api.Secret{}, store.ErrNotFound
 	}
 	nonce := make([]byte, 16)
 	if _, err := io.ReadFull(k.random, nonce); err != nil {
-		return api.Secret{}, err
+		return View{}, api.Secret{}, err
 	}
 	next, err := successor(r.Prefix, h, token, nonce)
 	if err != nil {
-		return api.Secret{}, err
+		return View{}, api.Secret{}, err
 	}
 	now := k.now()
 	r.Secrets[0].ValidUntil, r.Secrets[0].LastUsed, r.Secrets[0].Nonce = now+k.config.Get().Defaults.RotationGraceSeconds, live.LastAccess, nonce
 	r.Secrets = append([]Secret{secretOf(next)}, r.Secrets[:min(len(r.Secrets), maxOld)]...)
 	r.forgetNonces(now)
-	return next, k.renew(ctx, r, rev, live.LastAccess, event.SessionRotated, by)
+	v, err := k.renew(ctx, r, rev, live.LastAccess, event.SessionRotated, by)
+	return v, next, err
 }
 
 // successor derives the token that follows another one.
