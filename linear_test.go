@@ -307,8 +307,8 @@ func (c *linearClient) use(ctx context.Context, l *lane) error {
 
 // view is what is shown of a session.
 type view struct {
-	AuthToken, Description string
-	Revision               int
+	AuthToken, Description, Status string
+	Revision                       int
 }
 
 func (v *view) text() int {
@@ -326,6 +326,7 @@ func (c *linearClient) look(ctx context.Context, l *lane) error {
 	if err != nil {
 		return err
 	}
+	out.ok = out.ok && v.Status == "active"
 	out.text, out.revision = v.text(), v.Revision
 	c.record(l, call, deed{what: doLook}, out)
 	return nil
