@@ -125,44 +125,49 @@ func explanationOf(r *endRule) string {
 
 // ended says how a session ended.
 func ended(v *session.View) string {
-	text := map[session.Status]string{
-		session.Ended:    "it was logged out",
-		session.Removed:  "it was logged out, and taken off its client",
-		session.Revoked:  "it was ended from elsewhere",
-		session.Expired:  "it expired",
-		session.Replaced: "another session took its place",
-	}[v.End.Status]
-	if v.End.Reason != "" {
-		text += ", for the reason that endReason gives"
-	}
-	switch v.End.Reason {
-	case session.ReasonLogout:
-		text = "it was logged out"
-	case session.ReasonRevoked:
-		text = "it was revoked"
-	case session.ReasonIdle:
-		text = "it had not been used for its idle time"
-	case session.ReasonLifetime:
-		text = "its lifetime was over"
-	case session.ReasonPasswordChanged:
-		text = "the password of its account was changed"
-	case session.ReasonMassLogout:
-		text = "all sessions of its server, realm or account were ended"
-	case session.ReasonAccountDisabled:
-		text = "its account was disabled, or its time was over"
-	case session.ReasonAccountDropped:
-		text = "its account was dropped"
-	case session.ReasonReauthenticated:
-		text = "a new log-in took over from it"
-	case session.ReasonTokenTheft:
-		text = "an old token of it was used after it had been replaced: it may have been stolen"
-	case "":
-		if v.End.Status == session.Ended {
-			text = "its end is being written, or could not be: it is dead all the same"
-		}
+	text := endedBecause(v.End.Status, v.End.Reason)
+	if v.End.Status == session.Removed && v.End.Reason != session.ReasonLogout {
+		text += "; it was taken off its browser or device afterwards"
 	}
 	if v.Abandoned {
 		text += "; nobody has come back to it since, so that it counts as abandoned"
 	}
 	return text
+}
+
+// endedBecause explains the server's own reasons where the status goes with them:
+// whoever revokes a session may give it any other.
+func endedBecause(status session.Status, reason string) string {
+	type end struct {
+		status session.Status
+		reason string
+	}
+	text, ok := map[end]string{
+		{session.Ended, session.ReasonLogout}:             "it was logged out",
+		{session.Ended, ""}:                               "its end is being written, or could not be: it is dead all the same",
+		{session.Removed, session.ReasonLogout}:           "it was logged out, and taken off its browser or device",
+		{session.Removed, session.ReasonIdle}:             "it had not been used for its idle time",
+		{session.Removed, session.ReasonLifetime}:         "its lifetime was over",
+		{session.Expired, session.ReasonIdle}:             "it had not been used for its idle time",
+		{session.Expired, session.ReasonLifetime}:         "its lifetime was over",
+		{session.Revoked, session.ReasonRevoked}:          "it was revoked",
+		{session.Revoked, session.ReasonPasswordChanged}:  "the password of its account was changed",
+		{session.Revoked, session.ReasonMassLogout}:       "all sessions of its server, realm or account were ended",
+		{session.Revoked, session.ReasonAccountDisabled}:  "its account was disabled, or its time was over",
+		{session.Revoked, session.ReasonAccountDropped}:   "its account was dropped",
+		{session.Revoked, session.ReasonTokenTheft}:       "an old token of it was used after it had been replaced: it may have been stolen",
+		{session.Replaced, session.ReasonReauthenticated}: "a new log-in took over from it",
+	}[end{status, reason}]
+	if ok {
+		return text
+	}
+	if status == session.Replaced {
+		return "a new session of its account needed its place: endReason names the limit that left no other, and onSessionLimit says who makes room"
+	}
+	return map[session.Status]string{
+		session.Ended:   "it was logged out",
+		session.Removed: "it had ended",
+		session.Revoked: "it was ended from elsewhere",
+		session.Expired: "it expired",
+	}[status] + ", for the reason that endReason gives"
 }
