@@ -335,7 +335,7 @@ func (g *grammar) envelope(b []byte) []byte {
 		action = g.actions[0]
 	}
 	g.token = pick(g, g.tokens...)
-	if slices.Contains([]string{"deleteSession", "revokeSessions", "revokeAllSessions", "logoutByUser", "logoutByHandle", "manageService"}, action.Name) {
+	if slices.Contains([]string{"deleteSession", "revokeSessions", "revokeAllSessions", "logoutByUser", "logoutByHandle", "endSession", "removeSession", "manageService"}, action.Name) {
 		g.token = g.token[:63] + "-" // or the others would be without it, or without a server
 	}
 	b = append(b, '{')

@@ -211,7 +211,7 @@ func (d *deliverer) attempt(ctx context.Context, m *message) (after time.Duratio
 // retryAfter reads a header: seconds, or a date (RFC 9110, section 10.2.3).
 func (d *deliverer) retryAfter(text string) time.Duration {
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second //nolint:gosec // 31 bits
+		return time.Duration(seconds) * time.Second
 	}
 	if date, err := http.ParseTime(text); err == nil {
 		return max(0, date.Sub(d.sender.deps.Clock.Now()))

@@ -41,7 +41,7 @@ func TestReceiversThatFail(t *testing.T) {
 		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
 		"slow":     func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"reset": func(w http.ResponseWriter, _ *http.Request) {
-			conn, _, err := w.(http.Hijacker).Hijack() //nolint:errcheck,forcetypeassert // HTTP/1.1 is one
+			conn, _, err := w.(http.Hijacker).Hijack() //nolint:forcetypeassert // HTTP/1.1 is one
 			if tcp, ok := conn.(*net.TCPConn); err == nil && ok {
 				_ = errors.Join(tcp.SetLinger(0), tcp.Close())
 			}
