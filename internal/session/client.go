@@ -109,7 +109,7 @@ func (k *Keeper) ClientOf(ctx context.Context, h api.ID) (ClientView, error) {
 		return ClientView{}, err
 	}
 	if rev == 0 {
-		c.Members = []api.ID{h}
+		c.Members, c.Active = []api.ID{h}, h
 	}
 	var lastUse int64
 	for _, member := range c.Members {

@@ -79,15 +79,13 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (_ View, _ api.Secre
 	if err != nil {
 		return View{}, api.Secret{}, err
 	}
-	if c.key != (hash{}) {
-		leave, err := k.table.repeats.enter(ctx, a.Key(), c.key)
-		if err != nil {
-			return View{}, api.Secret{}, err
-		}
-		defer leave()
+	leave, err := k.takeTurn(ctx, c, a)
+	if err != nil {
+		return View{}, api.Secret{}, err
 	}
+	defer leave()
 	var token api.Secret
-	again := false
+	again := isNew && c.limits.evicts() // whoever had his turn before may have made the account
 	err = store.Retry(func() error {
 		if again {
 			if a, isNew, err = k.identifyAgain(ctx, n, a); err != nil {
@@ -112,6 +110,28 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (_ View, _ api.Secre
 	v := View{Record: c.record, Live: true, IdleAt: c.record.idleAt(), MaxAt: int64(c.record.wall())}
 	v.Roles, v.RealmRoles = c.own.names, c.inRealm.names
 	return v, token, nil
+}
+
+// takeTurn waits until no log-in is under way that must not be at once with this one:
+// of the same key, or, where the account's sessions may have to make room, of the
+// same account.
+func (k *Keeper) takeTurn(ctx context.Context, c *creation, a *account.Account) (leave func(), err error) {
+	leave = func() {}
+	if c.key != (hash{}) {
+		if leave, err = k.table.repeats.enter(ctx, a.Key(), c.key); err != nil {
+			return nil, err
+		}
+	}
+	if !c.limits.evicts() {
+		return leave, nil
+	}
+	first := leave
+	second, err := k.table.repeats.enter(ctx, a.Key(), hash{})
+	if err != nil {
+		first()
+		return nil, err
+	}
+	return func() { second(); first() }, nil
 }
 
 // creation is a session on its way.
@@ -292,8 +312,10 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.SessionLimitPerUsername && c.limits.On.PerUsername == config.Ask && !c.Permanent {
 		err = k.ask(ctx, stored, e)
 	}
+	by := event.Actor{SessionHandle: HandleText(h), Realm: a.Realm, Username: a.Username}
+	var rest []eviction
 	if err == nil {
-		err = k.evict(ctx, stored, append(evicted, more...), h, &tx)
+		rest, err = k.evict(ctx, append(evicted, more...), by, &tx)
 	}
 	if err != nil {
 		k.table.Free(h)
@@ -345,6 +367,7 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		}
 		return api.Secret{}, err
 	}
+	k.evictRest(ctx, rest, by)
 	return token, nil
 }
 

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +38,34 @@ func (k *Keeper) Repetitions() int {
 	return len(k.table.repeats.made)
 }
 
+// Tickets are tickets by number.
+type Tickets struct{ tickets tickets }
+
+func numbered(n int) hash { return hash(sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(n)))) }
+
+func (t *Tickets) Put(n int, account api.ID, now int64) {
+	t.tickets.put(numbered(n), ticket{account: account, until: now + ticketSeconds}, now)
+}
+
+func (t *Tickets) Take(n int, now int64) bool {
+	_, ok := t.tickets.take(numbered(n), now)
+	return ok
+}
+
+func (t *Tickets) GiveBack(n int) { t.tickets.giveBack(numbered(n)) }
+
+// Kept returns how much is kept.
+func (t *Tickets) Kept() int {
+	return max(len(t.tickets.given), len(t.tickets.last), len(t.tickets.order))
+}
+
+// Tickets returns how many tickets are known.
+func (k *Keeper) Tickets() int {
+	k.tickets.mu.Lock()
+	defer k.tickets.mu.Unlock()
+	return len(k.tickets.given)
+}
+
 func LiveKey(h api.ID) string        { return liveKey(h) }
 func EndKey(h api.ID) string         { return endKey(h) }
 func PastKey(h api.ID) string        { return pastKey(h) }
@@ -47,6 +77,7 @@ const (
 	EndKeys     = endKeys
 	PastKeys    = pastKeys
 	TouchKeys   = touchKeys
+	ClientKeys  = clientKeys
 )
 
 func (k *Keeper) Table() *Table                   { return k.table }

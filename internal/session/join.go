@@ -80,15 +80,21 @@ func (k *Keeper) roomOn(client *Client, c *creation, a *account.Account) ([]evic
 		most += operatorReserve
 	}
 	var count int64
-	var candidates []Live
+	var ending, living []Live
 	for _, member := range client.Members {
 		live, ok := k.Endable(Reach{All: true}, member)
-		if !ok || slices.Contains(c.leaving(), member) {
+		own := live.AccountID == a.ID && !live.Permanent
+		if !ok || slices.Contains(c.leaving(), member) || own && !c.NewPassword.IsZero() {
 			continue
 		}
 		count++
-		if live.AccountID == a.ID && !live.Permanent && member != c.Join.Handle {
-			candidates = append(candidates, live)
+		if !own || member == c.Join.Handle {
+			continue
+		}
+		if _, lives := k.Living(Reach{All: true}, member); lives {
+			living = append(living, live)
+		} else {
+			ending = append(ending, live)
 		}
 	}
 	if count < most {
@@ -100,7 +106,7 @@ func (k *Keeper) roomOn(client *Client, c *creation, a *account.Account) ([]evic
 	if !r.evicts() {
 		return nil, r.refusal
 	}
-	chosen := choose(candidates, r.policy, r.excess)
+	chosen := choose(ending, living, r.policy, r.excess)
 	if len(chosen) == 0 {
 		return nil, r.refusal
 	}
@@ -127,7 +133,7 @@ func (k *Keeper) withoutGone(ctx context.Context, members []api.ID) ([]api.ID, e
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, err
 		}
-		if err == nil && v.Status() != Removed && len(kept)+len(members)-i <= maxMembers {
+		if err == nil && v.Status() != Removed && len(kept)+len(members)-i < maxMembers {
 			kept = append(kept, h)
 		}
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"net/netip"
+	"slices"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -21,6 +22,11 @@ type Limits struct {
 
 func limitsOf(d *config.Defaults) Limits {
 	return Limits{d.MaxSessions, d.MaxSessionsPerIPAddress, d.MaxSessionsPerUsername, d.OnSessionLimit}
+}
+
+// evicts reports whether there is a limit that may have sessions make room.
+func (l *Limits) evicts() bool {
+	return slices.ContainsFunc([]string{l.On.Total, l.On.PerIPAddress, l.On.PerUsername, l.On.PerClient}, evicts)
 }
 
 // limiter counts places. A place is taken before the commit that creates a
@@ -212,8 +218,10 @@ type reached struct {
 }
 
 // evicts reports whether sessions may have to make room.
-func (r *reached) evicts() bool {
-	return r.policy != "" && r.policy != config.Deny && r.policy != config.Ask
+func (r *reached) evicts() bool { return evicts(r.policy) }
+
+func evicts(policy string) bool {
+	return policy != "" && policy != config.Deny && policy != config.Ask
 }
 
 // fits returns the limit that leaves no place for a claim of the account in a slot;

@@ -49,8 +49,8 @@ func (m *repetitions) init() {
 	m.made, m.busy = map[repetition]api.ID{}, map[string]chan struct{}{}
 }
 
-// enter waits until no other log-in with this key to the account under its store
-// key is under way. leave lets the next one in.
+// enter waits until no other log-in with this key, or without one, to the account
+// under its store key is under way. leave lets the next one in.
 func (m *repetitions) enter(ctx context.Context, accountKey string, key hash) (leave func(), err error) {
 	name := accountKey + string(key[:])
 	for {

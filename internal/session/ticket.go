@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"sessiond/internal/account"
@@ -46,12 +47,13 @@ type ticket struct {
 	account api.ID
 	serial  uint64 // of the password
 	until   int64
+	taken   bool // a log-in goes on with it, or has gone on
 }
 
-// tickets knows those that are good. An account has one at a time.
+// tickets knows those that were given out. An account has one at a time.
 type tickets struct {
 	mu    sync.Mutex
-	good  map[hash]ticket
+	given map[hash]*ticket
 	last  map[api.ID]hash // by account
 	order []hash          // the oldest first; some are gone
 }
@@ -59,36 +61,48 @@ type tickets struct {
 func (t *tickets) put(h hash, entry ticket, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.good == nil {
-		t.good, t.last = map[hash]ticket{}, map[api.ID]hash{}
+	if t.given == nil {
+		t.given, t.last = map[hash]*ticket{}, map[api.ID]hash{}
 	}
-	delete(t.good, t.last[entry.account])
-	t.good[h], t.last[entry.account] = entry, h
+	delete(t.given, t.last[entry.account])
+	t.given[h], t.last[entry.account] = &entry, h
 	t.order = append(t.order, h)
 	for len(t.order) > 0 {
-		oldest, ok := t.good[t.order[0]]
-		if ok && oldest.until > now && len(t.order) <= maxTickets {
+		oldest, ok := t.given[t.order[0]]
+		if ok && oldest.until > now && len(t.given) <= maxTickets {
 			break
 		}
-		t.forget(t.order[0])
+		if ok {
+			delete(t.given, t.order[0])
+			delete(t.last, oldest.account)
+		}
 		t.order = t.order[1:]
+	}
+	if len(t.order) > 2*len(t.given)+64 {
+		t.order = slices.DeleteFunc(t.order, func(h hash) bool { return t.given[h] == nil })
 	}
 }
 
-// take returns the ticket of a hash, which is gone then.
+// take returns the ticket of a hash, which is good for nobody else until it is given
+// back.
 func (t *tickets) take(h hash, now int64) (ticket, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	entry, ok := t.good[h]
-	t.forget(h)
-	return entry, ok && entry.until > now
+	entry, ok := t.given[h]
+	if !ok || entry.taken || entry.until <= now {
+		return ticket{}, false
+	}
+	entry.taken = true
+	return *entry, true
 }
 
-func (t *tickets) forget(h hash) {
-	if entry, ok := t.good[h]; ok && t.last[entry.account] == h {
-		delete(t.last, entry.account)
+// giveBack makes a ticket good again, unless the account has a newer one.
+func (t *tickets) giveBack(h hash) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if entry, ok := t.given[h]; ok {
+		entry.taken = false
 	}
-	delete(t.good, h)
 }
 
 // ask makes a refusal for the limit of an account one that goes on with a ticket,
@@ -116,7 +130,7 @@ func (k *Keeper) ask(ctx context.Context, a *account.Account, refusal *api.Error
 		return err
 	}
 	now := k.now()
-	k.tickets.put(hashOf(secret.Reveal()), ticket{a.ID, a.PasswordSerial, now + ticketSeconds}, now)
+	k.tickets.put(hashOf(secret.Reveal()), ticket{account: a.ID, serial: a.PasswordSerial, until: now + ticketSeconds}, now)
 	return &ChoiceError{Refusal: refusal, Sessions: views, Ticket: secret, Until: now + ticketSeconds}
 }
 
@@ -129,7 +143,7 @@ func (k *Keeper) redeem(ctx context.Context, n *NewSession) (a *account.Account,
 	if !ok {
 		return nil, keep, deadTicket()
 	}
-	undo = func() { k.tickets.put(h, entry, k.now()) }
+	undo = func() { k.tickets.giveBack(h) }
 	a, err = k.accounts.Find(ctx, n.Realm.Name, n.Username)
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound || err == nil && a.ID != entry.account {
 		undo()
