@@ -228,15 +228,19 @@ func (k *Keeper) removeEnded(ctx context.Context, h api.ID, by event.Actor) erro
 	return err
 }
 
-// forgetMember removes a session of which nothing is kept from the list of its
+// forgetMembers removes sessions of which nothing is kept from the list of their
 // client, and the list with its last.
-func (k *Keeper) forgetMember(ctx context.Context, id, member api.ID) error {
+func (k *Keeper) forgetMembers(ctx context.Context, id api.ID, members []api.ID) error {
 	return store.Retry(func() error {
 		c, rev, err := k.client(ctx, id)
 		if err != nil || rev == 0 {
 			return err
 		}
-		c.Members = slices.DeleteFunc(c.Members, func(h api.ID) bool { return h == member })
+		before := len(c.Members)
+		c.Members = slices.DeleteFunc(c.Members, func(h api.ID) bool { return slices.Contains(members, h) })
+		if len(c.Members) == before {
+			return nil
+		}
 		tx := store.Tx{If: []store.Cond{{Key: clientKey(id), Rev: rev}}}
 		if len(c.Members) == 0 {
 			tx.Delete = []string{clientKey(id)}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sessiond/internal/account"
@@ -113,25 +114,39 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (_ View, _ api.Secre
 }
 
 // takeTurn waits until no log-in is under way that must not be at once with this one:
-// of the same key, or, where the account's sessions may have to make room, of the
-// same account.
+// of the same key, where sessions may have to make room of the same account, and where
+// a browser or device is joined on the same one.
 func (k *Keeper) takeTurn(ctx context.Context, c *creation, a *account.Account) (leave func(), err error) {
-	leave = func() {}
-	if c.key != (hash{}) {
-		if leave, err = k.table.repeats.enter(ctx, a.Key(), c.key); err != nil {
-			return nil, err
+	var held []func()
+	leave = func() {
+		for _, next := range slices.Backward(held) {
+			next()
 		}
 	}
-	if !c.limits.evicts() {
-		return leave, nil
+	wait := func(of string, key hash) {
+		if err != nil {
+			return
+		}
+		var next func()
+		if next, err = k.table.repeats.enter(ctx, of, key); err == nil {
+			held = append(held, next)
+		}
 	}
-	first := leave
-	second, err := k.table.repeats.enter(ctx, a.Key(), hash{})
+	if c.key != (hash{}) {
+		wait(a.Key(), c.key)
+	}
+	if c.limits.evicts() {
+		wait(a.Key(), hash{})
+	}
+	if c.Join != nil {
+		if r, _, err := k.read(ctx, c.Join.Handle); err == nil { // else it is refused when it is looked at
+			wait(clientKey(r.ClientID()), hash{})
+		}
+	}
 	if err != nil {
-		first()
-		return nil, err
+		leave()
 	}
-	return func() { second(); first() }, nil
+	return leave, err
 }
 
 // creation is a session on its way.

@@ -38,6 +38,19 @@ func (k *Keeper) Repetitions() int {
 	return len(k.table.repeats.made)
 }
 
+// StoredMembers returns the list of a session's client as it is stored.
+func (k *Keeper) StoredMembers(ctx context.Context, h api.ID) ([]api.ID, error) {
+	v, err := k.Get(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := k.client(ctx, v.ClientID())
+	if err != nil {
+		return nil, err
+	}
+	return c.Members, nil
+}
+
 // Tickets are tickets by number.
 type Tickets struct{ tickets tickets }
 

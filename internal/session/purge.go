@@ -151,7 +151,7 @@ func (k *Keeper) purgePast(ctx context.Context, before time.Time, more func() bo
 func (k *Keeper) purgePage(ctx context.Context, items []store.Item, before int64) error {
 	var tx store.Tx
 	var gone Tally
-	onClients := map[api.ID]api.ID{}
+	onClients := map[api.ID][]api.ID{}
 	for i := range items {
 		end, client, err := endOf(items[i].Value)
 		if err != nil {
@@ -165,11 +165,16 @@ func (k *Keeper) purgePage(ctx context.Context, items []store.Item, before int64
 		tx.Delete = append(tx.Delete, items[i].Key)
 		gone[end.Status]--
 		if h, ok := handleOf(pastKeys, items[i].Key); ok && !client.IsZero() {
-			onClients[h] = client
+			onClients[client] = append(onClients[client], h)
 		}
 	}
 	if len(tx.Delete) == 0 {
 		return nil
+	}
+	for client, members := range onClients { // first: without its tombstone nobody would know that one is on a client
+		if err := k.forgetMembers(ctx, client, members); err != nil {
+			return err
+		}
 	}
 	k.countTombstones(&tx, gone)
 	_, err := k.store.Commit(ctx, tx)
@@ -177,15 +182,7 @@ func (k *Keeper) purgePage(ctx context.Context, items []store.Item, before int64
 		k.purging.kept = min(k.purging.kept, before-1)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	for h, client := range onClients {
-		if err := k.forgetMember(ctx, client, h); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // endOf reads the end and the client alone out of a tombstone.

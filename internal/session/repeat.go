@@ -49,10 +49,10 @@ func (m *repetitions) init() {
 	m.made, m.busy = map[repetition]api.ID{}, map[string]chan struct{}{}
 }
 
-// enter waits until no other log-in with this key, or without one, to the account
-// under its store key is under way. leave lets the next one in.
-func (m *repetitions) enter(ctx context.Context, accountKey string, key hash) (leave func(), err error) {
-	name := accountKey + string(key[:])
+// enter waits until no other log-in with this key is under way to what has this store
+// key. leave lets the next one in.
+func (m *repetitions) enter(ctx context.Context, storeKey string, key hash) (leave func(), err error) {
+	name := storeKey + string(key[:])
 	for {
 		m.mu.Lock()
 		other, ok := m.busy[name]

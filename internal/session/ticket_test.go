@@ -283,7 +283,10 @@ func TestWhoGetsNoTicket(t *testing.T) {
 		{"whom another limit refuses", func(d *door) { d.config.Defaults.MaxSessions = 1 }, func(d *door) error { _, _, err := d.login("alice", rightPassword); return err }, api.SessionLimitReached},
 		{"who has to change the password", func(d *door) {
 			_, _, err := d.AlterAccount(d.ctx(), "native", "alice", &session.AccountChange{
-				Change: func(a *account.Account) error { a.PasswordMaxDays, a.PasswordChanged = 1, morning.AddDate(0, 0, -2); return nil }, Event: event.Event{Kind: event.AccountAltered},
+				Change: func(a *account.Account) error {
+					a.PasswordMaxDays, a.PasswordChanged = 1, morning.AddDate(0, 0, -2)
+					return nil
+				}, Event: event.Event{Kind: event.AccountAltered},
 			})
 			d.must(err)
 		}, func(d *door) error { _, _, err := d.login("alice", rightPassword); return err }, api.PasswordExpired},
