@@ -115,6 +115,7 @@ func (s *sessions) alterFound(ctx context.Context, c *dispatch.Call, who *sessio
 	p.warn(c)
 	d, err := s.doFound(ctx, c, who, &job{
 		filter: *p.Filter, dryRun: p.DryRun,
+		stored: true,
 		takes: func(v *session.View) verdict {
 			switch {
 			case !p.idleFits(v.Permanent):

@@ -15,8 +15,9 @@ import (
 type field struct {
 	filter.Field
 
-	value func(r *record, member string) filter.Value
-	ended bool // it is of ended sessions: a filter with it is about them too
+	value   func(r *record, member string) filter.Value
+	ended   bool // it is of ended sessions: a filter with it is about them too
+	inTable bool // session.Keeper.EachLiving shows it
 }
 
 // A record is a session that is filtered for a caller. Its values are those of
@@ -69,22 +70,22 @@ const (
 // sessionFields are the fields of sessions. Their kinds stand in docs/filter.md.
 func sessionFields(c *config.Config) []field {
 	settings := func(name string, value func(*record) string, oneOf ...string) field {
-		return text(name, func(r *record) filter.Value { return filter.OfText(value(r)) }, oneOf...)
+		return inTable(text(name, func(r *record) filter.Value { return filter.OfText(value(r)) }, oneOf...))
 	}
 	kinds := []string{"desktop", "mobile", "tablet", "bot", "other"}
 	username := text("username", func(r *record) filter.Value { return filter.OfText(foldName(r.Username)) })
 	username.Fold = foldName
 	status := text("status", func(r *record) filter.Value { return filter.OfText(r.Status().String()) }, statuses()...)
 	return []field{
-		byUsername:  username,
-		byRealm:     text("realm", func(r *record) filter.Value { return filter.OfText(r.Realm) }),
-		byAccountID: text("accountId", func(r *record) filter.Value { return filter.OfText(r.AccountID.String()) }),
-		byHandle:    text("sessionHandle", func(r *record) filter.Value { return filter.OfText(session.HandleText(r.Handle)) }),
-		byStatus:    ofEnded(status),
+		byUsername:  inTable(username),
+		byRealm:     inTable(text("realm", func(r *record) filter.Value { return filter.OfText(r.Realm) })),
+		byAccountID: inTable(text("accountId", func(r *record) filter.Value { return filter.OfText(r.AccountID.String()) })),
+		byHandle:    inTable(text("sessionHandle", func(r *record) filter.Value { return filter.OfText(session.HandleText(r.Handle)) })),
+		byStatus:    inTable(ofEnded(status)),
 
 		text("description", func(r *record) filter.Value { return filter.OfText(r.Description) }),
 		text("maskedToken", func(r *record) filter.Value { return filter.OfText(r.MaskedToken()) }),
-		text("rolesMode", func(r *record) filter.Value { return filter.OfText(r.RolesMode()) }, "live", "frozen"),
+		inTable(text("rolesMode", func(r *record) filter.Value { return filter.OfText(r.RolesMode()) }, "live", "frozen")),
 		text("userAgent", func(r *record) filter.Value { return given(r.UserAgent) }),
 		text("device/browser", func(r *record) filter.Value { return given(r.device(r.UserAgent).Browser) }),
 		text("device/os", func(r *record) filter.Value { return given(r.device(r.UserAgent).OS) }),
@@ -103,28 +104,28 @@ func sessionFields(c *config.Config) []field {
 		settings("defaultBinaryFormat", func(r *record) string { return r.Settings.DefaultBinaryFormat }, "hex", "base64", "byteArray"),
 		text("defaultVariantFormat", func(r *record) filter.Value { return given(r.Settings.DefaultVariantFormat) }, "binary", "json", "string", "variantObject"),
 
-		names("roles", func(r *record) []string { return r.Roles }),
-		names("realmRoles", func(r *record) []string { return r.RealmRoles }),
-		names("authMethods", func(r *record) []string { return r.Methods.Names() }, "password", "issued"),
+		inTable(names("roles", func(r *record) []string { return r.Roles })),
+		inTable(names("realmRoles", func(r *record) []string { return r.RealmRoles })),
+		inTable(names("authMethods", func(r *record) []string { return r.Methods.Names() }, "password", "issued")),
 
-		instant("sessionStartTimestamp", func(r *record) int64 { return r.Created }),
-		instant("sessionLastAccessedTimestamp", func(r *record) int64 { return r.LastAccess }),
-		instant("authenticationTimestamp", func(r *record) int64 { return r.Authenticated }),
-		instant("maxIdleExpirationTimestamp", func(r *record) int64 { return r.IdleAt }),
-		instant("maxSessionExpirationTimestamp", func(r *record) int64 { return r.MaxAt }),
+		inTable(instant("sessionStartTimestamp", func(r *record) int64 { return r.Created })),
+		inTable(instant("sessionLastAccessedTimestamp", func(r *record) int64 { return r.LastAccess })),
+		inTable(instant("authenticationTimestamp", func(r *record) int64 { return r.Authenticated })),
+		inTable(instant("maxIdleExpirationTimestamp", func(r *record) int64 { return r.IdleAt })),
+		inTable(instant("maxSessionExpirationTimestamp", func(r *record) int64 { return r.MaxAt })),
 		instant("abandonTimestamp", func(r *record) int64 { return r.AbandonAt() }),
 		ofEnded(instant("endedTimestamp", func(r *record) int64 { return r.End.At })),
 
-		number("idleConnectionTimeoutSeconds", func(r *record) int64 { return idleShown(r.View) }),
+		inTable(number("idleConnectionTimeoutSeconds", func(r *record) int64 { return idleShown(r.View) })),
 		number("idleCursorTimeoutSeconds", func(r *record) int64 { return r.CursorSeconds }),
-		number("maxSessionTimeoutSeconds", func(r *record) int64 { return r.MaxSeconds }),
-		number("transformBufferInitialBytes", func(r *record) int64 { return r.Settings.TransformBufferBytes }),
-		number("lastAccessAccuracySeconds", func(r *record) int64 { return r.server.Sessions.Accuracy(r.IdleSeconds) }),
+		inTable(number("maxSessionTimeoutSeconds", func(r *record) int64 { return r.MaxSeconds })),
+		inTable(number("transformBufferInitialBytes", func(r *record) int64 { return r.Settings.TransformBufferBytes })),
+		inTable(number("lastAccessAccuracySeconds", func(r *record) int64 { return r.server.Sessions.Accuracy(r.IdleSeconds) })),
 		number("revision", func(r *record) int64 { return int64(r.Revision) }), //nolint:gosec // counts alterations
 
-		flag("permanentSession", func(r *record) bool { return r.Permanent }),
-		flag("rememberMe", func(r *record) bool { return r.RememberMe }),
-		flag("current", func(r *record) bool { return r.Handle == r.caller }),
+		inTable(flag("permanentSession", func(r *record) bool { return r.Permanent })),
+		inTable(flag("rememberMe", func(r *record) bool { return r.RememberMe })),
+		inTable(flag("current", func(r *record) bool { return r.Handle == r.caller })),
 
 		{
 			Field: filter.Field{Name: "clientIpAddress", Kind: filter.Address},
@@ -197,6 +198,12 @@ func flag(name string, value func(*record) bool) field {
 // ofEnded returns f as a field that is of ended sessions.
 func ofEnded(f field) field {
 	f.ended = true
+	return f
+}
+
+// inTable returns f as a field that the live table knows.
+func inTable(f field) field {
+	f.inTable = true
 	return f
 }
 

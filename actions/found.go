@@ -1,6 +1,7 @@
 package actions
 
 import (
+	"bytes"
 	"context"
 	"slices"
 
@@ -19,6 +20,7 @@ type job struct {
 	filter string
 	dryRun bool
 	takes  func(*session.View) verdict
+	stored bool // takes looks at what only the store has of a session
 	do     func(context.Context, []api.ID) (done int, err error)
 }
 
@@ -110,6 +112,7 @@ func (s *sessions) find(ctx context.Context, c *dispatch.Call, who *session.Call
 	if err != nil {
 		return f, err
 	}
+	q.stored = q.stored || j.stored
 	q.ended = false // what has ended neither ends again nor changes
 	err = q.each(ctx, api.ID{}, func(v *session.View) bool {
 		switch is := j.takes(v); {
@@ -130,9 +133,11 @@ func (s *sessions) find(ctx context.Context, c *dispatch.Call, who *session.Call
 	return f, err
 }
 
-// chosen are those that this request comes to. The caller's own session is the last
+// chosen are those that this request comes to, the oldest first, which lie together
+// in the store. The caller's own session is the last
 // of all: as long as there are others he has to be able to repeat the request.
 func (f *finds) chosen(who *session.Caller) []api.ID {
+	slices.SortFunc(f.handles, func(a, b api.ID) int { return bytes.Compare(a[:], b[:]) })
 	if f.own && len(f.handles) < maxFound && int64(len(f.handles))+1 == f.count {
 		return append(f.handles, who.Handle)
 	}

@@ -217,21 +217,16 @@ func (s *sessions) page(ctx context.Context, c *dispatch.Call, who *session.Call
 	q.names = p.UsernameFilter
 	if p.CountOnly {
 		n, err := s.count(ctx, q)
-		return selected{count: &n}, err
+		return selected{count: &n}, tooLong(err)
 	}
-	best, err := q.first(ctx, orderOf(p.Sort), from.at, limit)
-	if err != nil {
-		return selected{}, err
+	var page selected
+	var next *position
+	page.views, next, err = q.first(ctx, orderOf(p.Sort), from.at, limit)
+	if err == nil && next != nil {
+		k := cursor{given: c.Now, now: from.now, at: *next}
+		page.cursor = k.text(s.listing(p))
 	}
-	page := selected{views: make([]session.View, min(limit, len(best)))}
-	for i := range page.views {
-		page.views[i] = best[i].view
-	}
-	if len(best) > limit {
-		next := cursor{given: c.Now, now: from.now, at: best[limit-1].position}
-		page.cursor = next.text(s.listing(p))
-	}
-	return page, nil
+	return page, tooLong(err)
 }
 
 // count returns how many sessions a search finds.
@@ -244,6 +239,18 @@ func (s *sessions) count(ctx context.Context, q *search) (n int64, err error) {
 		return true
 	})
 	return n, err
+}
+
+// tooLong tells who asked for more than can be looked at in the time of a request
+// what to do.
+func tooLong(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	e := api.Errorf(api.Overloaded, "there was no time to look at all sessions: confine the filter to a username, an accountId or sessionHandles, "+
+		"which are looked up, leave sort away and go from page to page, or raise requestTimeoutSeconds")
+	e.Data.RetryAfterSeconds = 1
+	return e.Because(err)
 }
 
 // from returns where a page begins: at the cursor, if there is one.

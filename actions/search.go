@@ -27,6 +27,8 @@ type search struct {
 	record record
 	ended  bool // ended ones too
 	newest bool // the newest first
+	stored bool // the filter, or who asks, wants of them what only the store has
+	sorted bool // they are wanted in the order of their creation
 }
 
 // newSearch returns a search by a filter; nil: it finds all that live.
@@ -44,6 +46,7 @@ func (s *sessions) newSearch(c *dispatch.Call, who *session.Caller, source *stri
 	q.record = record{fields: fields, server: s, caller: who.Handle, devices: map[string]session.Device{}}
 	for i := range fields {
 		q.ended = q.ended || fields[i].ended && f.Uses(i)
+		q.stored = q.stored || !fields[i].inTable && f.Uses(i)
 	}
 	if only, ok := f.Required(byStatus); ok && !slices.ContainsFunc(only, func(s string) bool { return !slices.Contains(living(), s) }) {
 		q.ended = false
@@ -55,9 +58,10 @@ func (s *sessions) newSearch(c *dispatch.Call, who *session.Caller, source *stri
 func (q *search) all() bool { return q.reach.All && q.names == nil && q.filter == nil }
 
 // each calls do for each session that the search finds beyond a handle, in the
-// order of their creation, until it returns false. What is confined to some handles
-// is looked up, as are the living sessions of some accounts; only the rest is
-// scanned.
+// order of their creation if that is wanted, until it returns false. The view is
+// do's until then. What is confined to some handles is looked up, as are the living
+// sessions of some accounts. Of the rest the table is gone through, which does not
+// know all of a session, and no order; and only else the store.
 func (q *search) each(ctx context.Context, after api.ID, do func(*session.View) bool) error {
 	try := func(v *session.View) bool {
 		if !q.reach.Covers(v.AccountID) || !q.ended && !v.Live {
@@ -73,6 +77,9 @@ func (q *search) each(ctx context.Context, after api.ID, do func(*session.View) 
 	handles, ok, err := q.lookup(ctx)
 	if err != nil {
 		return err
+	}
+	if !ok && !q.stored && !q.sorted && !q.ended {
+		return q.server.Sessions.EachLiving(ctx, try)
 	}
 	if !ok {
 		return q.server.Sessions.Each(ctx, session.Scan{After: after, Newest: q.newest, Ended: q.ended}, try)
@@ -218,39 +225,68 @@ func (o order) compare(a, b *position) int {
 	return cmp.Or(cmp.Compare(a.key, b.key), bytes.Compare(a.handle[:], b.handle[:]))
 }
 
-// A ranked session has its place in a listing.
-type ranked struct {
-	position
-	view session.View
-}
-
-// first returns the first sessions beyond a position, at most limit and one more
-// that tells that there are more. The zero position is the beginning. Sorted by
-// anything but creation, it holds at most twice as many at a time.
-func (q *search) first(ctx context.Context, o order, after position, limit int) ([]ranked, error) {
-	var best []ranked
+// first returns the first sessions beyond a position, at most limit, and where the
+// next ones begin if there are more. The zero position is the beginning. Sorted by
+// anything but creation, it holds the places of at most twice as many at a time, and
+// reads those alone that it returns.
+func (q *search) first(ctx context.Context, o order, after position, limit int) (views []session.View, next *position, err error) {
+	var best []position
 	if o.key == nil {
-		q.newest = o.descending
-		err := q.each(ctx, after.handle, func(v *session.View) bool {
-			best = append(best, ranked{position{handle: v.Handle}, *v})
+		q.newest, q.sorted = o.descending, true
+		err = q.each(ctx, after.handle, func(v *session.View) bool {
+			if best = append(best, position{handle: v.Handle}); len(best) <= limit {
+				views = append(views, v.Keep())
+			}
 			return len(best) <= limit
 		})
-		return best, err
+	} else if best, err = q.ranked(ctx, o, after, limit+1); err == nil {
+		views, err = q.read(ctx, best[:min(limit, len(best))])
 	}
-	limit++
+	if err == nil && len(best) > limit {
+		next = &best[limit-1]
+	}
+	return views, next, err
+}
+
+// ranked returns the places of the first sessions beyond a position.
+func (q *search) ranked(ctx context.Context, o order, after position, limit int) (best []position, err error) {
+	compare := func(a, b position) int { return o.compare(&a, &b) }
 	cut := func() {
-		slices.SortFunc(best, func(a, b ranked) int { return o.compare(&a.position, &b.position) })
+		slices.SortFunc(best, compare)
 		best = best[:min(limit, len(best))]
 	}
-	err := q.each(ctx, api.ID{}, func(v *session.View) bool {
-		r := ranked{position{o.key(v), v.Handle}, *v}
-		if after.handle.IsZero() || o.compare(&r.position, &after) > 0 {
-			if best = append(best, r); len(best) == 2*limit {
+	var worst *position // of as many as are wanted
+	err = q.each(ctx, api.ID{}, func(v *session.View) bool {
+		p := position{o.key(v), v.Handle}
+		switch {
+		case !after.handle.IsZero() && o.compare(&p, &after) <= 0:
+		case worst != nil && o.compare(&p, worst) > 0:
+		default:
+			if best = append(best, p); len(best) == 2*limit {
 				cut()
+				last := best[limit-1]
+				worst = &last
 			}
 		}
 		return true
 	})
 	cut()
 	return best, err
+}
+
+// read returns the sessions of some places as they are now. One that has ended
+// since it was given its place is left out, unless ended ones are wanted.
+func (q *search) read(ctx context.Context, places []position) ([]session.View, error) {
+	views := make([]session.View, 0, len(places))
+	for i := range places {
+		v, err := q.server.Sessions.Find(ctx, q.reach, places[i].handle)
+		if errors.Is(err, store.ErrNotFound) || err == nil && !v.Live && !q.ended {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		views = append(views, v)
+	}
+	return views, nil
 }

@@ -129,10 +129,36 @@ func decodeRecord(handle api.ID, data []byte) (*Record, error) {
 type reader struct {
 	form     []byte // stored form of the settings read last
 	settings config.Settings
+	last     Record // that again has read
 }
 
 func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
-	r := &Record{Handle: handle}
+	r := &Record{}
+	if err := rd.into(r, handle, data); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// again reads a record that lasts until the next call. Texts that are those of the
+// one before are shared with it.
+func (rd *reader) again(handle api.ID, data []byte) (*Record, error) {
+	err := rd.into(&rd.last, handle, data)
+	return &rd.last, err
+}
+
+// again returns the text of a field: the one before it, if that is the same.
+func again(before string, field []byte) string {
+	if before == string(field) {
+		return before
+	}
+	return string(field)
+}
+
+// into reads a record into r, of which memory is used again.
+func (rd *reader) into(r *Record, handle api.ID, data []byte) error {
+	before := *r
+	*r = Record{Handle: handle, Secrets: before.Secrets[:0]}
 	var property string
 	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
 		var err error
@@ -146,13 +172,13 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 		case fAccountID:
 			r.AccountID, err = decodeID(b)
 		case fRealm:
-			r.Realm = string(b)
+			r.Realm = again(before.Realm, b)
 		case fUsername:
-			r.Username = string(b)
+			r.Username = again(before.Username, b)
 		case fFlags:
 			r.Permanent, r.RememberMe = n&flagPermanent != 0, n&flagRememberMe != 0
 		case fDescription:
-			r.Description = string(b)
+			r.Description = again(before.Description, b)
 		case fSettings:
 			if rd.form == nil || !bytes.Equal(b, rd.form) {
 				rd.settings, err = decodeSettings(b)
@@ -186,7 +212,7 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 				err = ErrRecord
 			}
 		case fUserAgent:
-			r.UserAgent = string(b)
+			r.UserAgent = again(before.UserAgent, b)
 		case fEpochServer:
 			r.Epochs.Server = n
 		case fEpochRealm:
@@ -230,9 +256,9 @@ func (rd *reader) record(handle api.ID, data []byte) (*Record, error) {
 		err = ErrRecord
 	}
 	if err != nil {
-		return nil, fmt.Errorf("session %s: %w", handle, err)
+		return fmt.Errorf("session %s: %w", handle, err)
 	}
-	return r, nil
+	return nil
 }
 
 const (

@@ -3,16 +3,17 @@ package session
 import (
 	"context"
 	"errors"
-	"runtime"
+	"slices"
 	"strings"
 
 	"sessiond/internal/api"
+	"sessiond/internal/clock"
 	"sessiond/store"
 )
 
 // scanChunk is how many records are read at once. Between two reads a scan holds
-// nothing and steps back, so that what is quick does not wait for it.
-const scanChunk = 256
+// nothing, and rests now and then, so that what is quick does not wait for it.
+const scanChunk = 128
 
 // A Scan says which sessions Each goes through: the living ones, in the order of
 // their creation, the oldest first.
@@ -23,17 +24,20 @@ type Scan struct {
 }
 
 // Each calls do for each session of a scan, until it returns false. A scan is no
-// snapshot: it shows each session once, and as it is when its turn comes. do may
-// keep the view.
+// snapshot: it shows each session once, as it is when its turn comes, and surely
+// those that are there all the time. The view is do's until it returns; Keep makes
+// one that lasts.
 func (k *Keeper) Each(ctx context.Context, s Scan, do func(*View) bool) error {
 	after := s.After
+	var read reader
+	var pace clock.Pace
 	for {
 		page, done, err := k.scanPage(ctx, s, after)
 		if err != nil {
 			return err
 		}
 		for i := range page {
-			v, ok, err := k.scanned(ctx, s, &page[i])
+			v, ok, err := k.scanned(ctx, s, &page[i], &read)
 			if err != nil {
 				return err
 			}
@@ -48,8 +52,16 @@ func (k *Keeper) Each(ctx context.Context, s Scan, do func(*View) bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		runtime.Gosched()
+		pace.Rest()
 	}
+}
+
+// Keep returns a view that stays as it is.
+func (v *View) Keep() View {
+	kept, r := *v, *v.Record
+	r.Secrets = slices.Clone(r.Secrets)
+	kept.Record = &r
+	return kept
 }
 
 // A found is a stored session that a scan came upon.
@@ -112,10 +124,10 @@ func (k *Keeper) scanKind(ctx context.Context, s Scan, kind string, after api.ID
 	return page, len(items) < r.Limit, nil
 }
 
-// scanned returns a session that a scan came upon; ok is false for one that the
-// scan is not about.
-func (k *Keeper) scanned(ctx context.Context, s Scan, f *found) (v View, ok bool, err error) {
-	r, err := decodeRecord(f.handle, f.value)
+// scanned returns a session that a scan came upon, until read reads the next; ok
+// is false for one that the scan is not about.
+func (k *Keeper) scanned(ctx context.Context, s Scan, f *found, read *reader) (v View, ok bool, err error) {
+	r, err := read.again(f.handle, f.value)
 	if err != nil {
 		return View{}, false, err
 	}
@@ -130,4 +142,71 @@ func (k *Keeper) scanned(ctx context.Context, s Scan, f *found) (v View, ok bool
 		return View{}, false, nil
 	}
 	return v, err == nil, err
+}
+
+// EachLiving calls do for each living session, in no order, until it returns
+// false, and reads nothing from the store: a view holds what the table knows, which
+// is all but Prefix, Secrets, Description, AbandonAfter, CursorSeconds, Address,
+// UserAgent, Revision, Client, Properties, Sightings and Repeat. It is do's until it returns.
+// It shows once each session that lives all the time, and each other at most once.
+func (k *Keeper) EachLiving(ctx context.Context, do func(*View) bool) error {
+	var handles []api.ID
+	var pace clock.Pace
+	v := View{Record: &Record{}}
+	for i := range k.table.shards {
+		handles = k.table.handles(&k.table.shards[i], handles[:0])
+		for n := range handles {
+			if k.known(handles[n], &v) && !do(&v) {
+				return nil
+			}
+			if n%scanChunk == 0 {
+				pace.Rest()
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handles appends the handles of a shard's entries to dst.
+func (t *Table) handles(s *shard, dst []api.ID) []api.ID {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	dst = slices.Grow(dst, s.used)
+	for _, slot := range s.slots {
+		if slot != 0 {
+			dst = append(dst, t.entry(uint32(slot)).handle) //nolint:gosec // the low half
+		}
+	}
+	return dst
+}
+
+// known makes v what the table knows of a session; false if that does not live.
+func (k *Keeper) known(h api.ID, v *View) bool {
+	live, _, ok := k.table.look(proof{handle: h, now: k.now()}, nil)
+	if !ok {
+		return false
+	}
+	r := v.Record
+	*r = Record{
+		Handle: h, AccountID: live.AccountID, Permanent: live.Permanent, RememberMe: live.RememberMe, Settings: *live.Settings,
+		Created: live.Created, Authenticated: live.Authenticated, LastAccess: live.LastAccess, Methods: live.Methods,
+	}
+	r.Realm, r.Username = k.table.name(h)
+	if live.IdleAt != 0 {
+		r.IdleSeconds = live.IdleAt - live.LastAccess
+	}
+	if live.MaxAt != 0 {
+		r.MaxSeconds = live.MaxAt - live.Created
+	}
+	holds, ok := k.table.rights(h)
+	if !ok {
+		return false
+	}
+	r.Frozen = holds.frozen
+	*v = View{Record: r, Live: true, IdleAt: live.IdleAt, MaxAt: live.MaxAt}
+	v.Roles, v.RealmRoles = holds.list()
+	return true
 }
