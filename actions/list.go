@@ -9,6 +9,7 @@ import (
 	"sessiond/dispatch"
 	"sessiond/internal/account"
 	"sessiond/internal/api"
+	"sessiond/internal/clock"
 	"sessiond/internal/session"
 	"sessiond/store"
 )
@@ -87,6 +88,9 @@ type listResult struct {
 	Count    *int64       `json:"count,omitzero" doc:"With countOnly: how many there are."`
 }
 
+// restEvery is how many sessions are rendered between two looks at the pace.
+const restEvery = 16
+
 type sessionRow struct {
 	SessionHandle                string    `json:"sessionHandle" doc:"The session's public name."`
 	MaskedToken                  string    `json:"maskedToken" doc:"The token's prefix and last characters."`
@@ -106,7 +110,11 @@ func (s *sessions) describe(ctx context.Context, c *dispatch.Call, who *session.
 		return describeResult{}, err
 	}
 	r := describeResult{Sessions: make([]sessionView, len(found.views)), Cursor: found.cursor, Count: found.count}
+	var pace clock.Pace
 	for i := range found.views {
+		if i%restEvery == 0 {
+			pace.Rest()
+		}
 		r.Sessions[i] = s.view(c, &found.views[i], who)
 		if i < len(found.tokens) {
 			r.Sessions[i].AuthToken = found.tokens[i].Reveal()

@@ -32,6 +32,9 @@ func CanonicalPrefix(username string) (string, error) {
 	if username == "" || len(username) > MaxUsername {
 		return "", api.Errorf(api.BadParam, "a user name has 1 to %d bytes", MaxUsername)
 	}
+	if isPlain(username) {
+		return username, nil
+	}
 	if !utf8.ValidString(username) {
 		return "", badName()
 	}
@@ -50,6 +53,18 @@ func CanonicalPrefix(username string) (string, error) {
 		return "", badName()
 	}
 	return once, nil
+}
+
+// isPlain reports whether a name consists of printable ASCII without capitals, as
+// nearly all do once they are canonical, so that nothing about it would change:
+// listings ask that of a million.
+func isPlain(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c > '~' || 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return true
 }
 
 func badName() *api.Error {

@@ -6,6 +6,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/secure/precis"
+
 	"sessiond/internal/account"
 	"sessiond/internal/api"
 )
@@ -57,6 +59,20 @@ func TestWhatIsNoName(t *testing.T) {
 		}
 		if typed != "" && strings.Contains(err.Error(), typed) {
 			t.Errorf("%s: the refusal quotes the name", why)
+		}
+	}
+}
+
+// A name of ASCII is canonical as it is, or is not, just as the profile of RFC 8265
+// has it, which is asked only about other names.
+func TestPlainNamesAreThoseOfTheProfile(t *testing.T) {
+	for c := range 128 {
+		for _, name := range []string{string(rune(c)), "a" + string(rune(c)), string(rune(c)) + "1b", "0." + string(rune(c)) + "-"} {
+			want, err := precis.UsernameCaseMapped.String(name)
+			got, refused := account.CanonicalPrefix(name)
+			if got != want && err == nil || (refused == nil) != (err == nil) {
+				t.Errorf("%q is %q, %v; want %q, %v", name, got, refused, want, err)
+			}
 		}
 	}
 }

@@ -65,6 +65,8 @@ type calmRun struct {
 	data   *calmData
 	config string // path of its services.json
 	until  time.Time
+
+	operator string // token
 }
 
 // A pair is what one round has measured.
@@ -163,7 +165,19 @@ func startCalm(t *testing.T, b builder, d *calmData, s calmScale, copied bool) *
 	r.config = b.config
 	r.retain(t, "100", "year")
 	r.server, _ = b.serve(t, dir)
+	r.logIn(t)
 	return r
+}
+
+// logIn gives the operator a session of now: to end many of others, a log-in has to be
+// recent.
+func (r *calmRun) logIn(t *testing.T) {
+	t.Helper()
+	var session struct{ AuthToken string }
+	if code := r.post(t, "createSession", `{"username":"admin","password":"`+adminPassword+`"}`, &session); code != 0 {
+		t.Fatalf("the operator cannot log in: %d", code)
+	}
+	r.operator = session.AuthToken
 }
 
 // retain writes how long the server is to keep what has ended.
@@ -271,7 +285,7 @@ func (r *calmRun) watchMemory(t *testing.T) (grown func() int64) {
 // post sends a request of the operator's and reads what is wanted of the answer.
 func (r *calmRun) post(t *testing.T, action, params string, result any) (errorCode int) {
 	t.Helper()
-	body := fmt.Sprintf(`{"api":"admin","action":%q,"params":%s,"authToken":%q}`, action, params, r.data.Operator)
+	body := fmt.Sprintf(`{"api":"admin","action":%q,"params":%s,"authToken":%q}`, action, params, r.operator)
 	response, err := http.Post(r.server.url, "application/json", strings.NewReader(body)) //nolint:noctx // loopback, and the server is killed in the end
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", action, err, r.server.tail())
@@ -350,7 +364,7 @@ func sortedPage(t *testing.T, r *calmRun) string {
 // crowd is many clients who ask for pages as fast as they are answered. Nobody
 // looks at those: that would take the processor from the server.
 func crowd(t *testing.T, r *calmRun) string {
-	body := `{"api":"session","action":"describeSessions","params":{"limit":1000},"authToken":"` + r.data.Operator + `"}`
+	body := `{"api":"session","action":"describeSessions","params":{"limit":1000},"authToken":"` + r.operator + `"}`
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}}
 	defer client.CloseIdleConnections()
 	var pages, refused atomic.Int64

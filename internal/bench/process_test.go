@@ -139,12 +139,14 @@ func build(t *testing.T) builder {
 	return b
 }
 
+const adminPassword = "correct horse battery staple"
+
 // serve starts the server on a data folder and returns it with the time that it
 // took to be ready.
 func (b builder) serve(t *testing.T, dir string) (*child, time.Duration) {
 	t.Helper()
 	cmd := pinned(t, b.cores, b.binary, "serve", "--config", b.config, "--data", dir)
-	cmd.Env = append(os.Environ(), "SESSIOND_ADMIN_PASSWORD="+"correct horse battery staple")
+	cmd.Env = append(os.Environ(), "SESSIOND_ADMIN_PASSWORD="+adminPassword)
 	begun := time.Now()
 	c := launch(t, cmd)
 	for deadline := begun.Add(5 * time.Minute); ; {
