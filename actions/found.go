@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"time"
 
 	"sessiond/dispatch"
 	"sessiond/internal/api"
@@ -47,13 +48,16 @@ type outcome struct {
 // log-in.
 func (s *sessions) doFound(ctx context.Context, c *dispatch.Call, who *session.Caller, j *job) (outcome, error) {
 	// The request has to be answered in its time, and a commit that is under way to be awaited.
-	enough, cancel := ctx, context.CancelFunc(func() {})
-	if deadline, ok := ctx.Deadline(); ok {
-		enough, cancel = context.WithDeadline(ctx, deadline.Add(-c.Config.RequestTimeout.Duration()/5))
-	}
+	fifth := c.Config.RequestTimeout.Duration() / 5
+	enough, cancel := before(ctx, fifth)
 	defer cancel()
-	f, err := s.find(enough, c, who, j)
-	cut := enough.Err() != nil && ctx.Err() == nil
+	some := enough
+	if !j.dryRun { // however long it takes to find them all, those that were found have to be come to
+		some, cancel = before(ctx, 3*fifth)
+		defer cancel()
+	}
+	f, err := s.find(enough, some, c, who, j)
+	cut := f.cut || err != nil && enough.Err() != nil && ctx.Err() == nil
 	if err != nil && !cut {
 		return outcome{}, err
 	}
@@ -79,6 +83,15 @@ func (s *sessions) doFound(ctx context.Context, c *dispatch.Call, who *session.C
 	return d, nil
 }
 
+// before returns a context that ends so long before another one does, if that has an
+// end.
+func before(ctx context.Context, early time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(ctx, deadline.Add(-early))
+	}
+	return context.WithCancel(ctx)
+}
+
 // inTime does a job until there is time enough no longer, and returns to how many
 // sessions it was done and how many it came to.
 func inTime(ctx, enough context.Context, handles []api.ID, j *job) (done, tried int64, err error) {
@@ -101,13 +114,14 @@ type finds struct {
 	handles []api.ID // of as many as one request does, without the caller's own
 	own     bool     // the caller's own is among them
 	others  bool     // sessions of other accounts are
+	cut     bool     // there may be more
 	count   int64
 	spared  int64
 }
 
-// find finds the sessions that a job is about. An error leaves those that were found
-// until then.
-func (s *sessions) find(ctx context.Context, c *dispatch.Call, who *session.Caller, j *job) (f finds, err error) {
+// find finds the sessions that a job is about, or some, when the time for that is
+// over. An error leaves those that were found until then.
+func (s *sessions) find(ctx, some context.Context, c *dispatch.Call, who *session.Caller, j *job) (f finds, err error) {
 	q, err := s.newSearch(c, who, &j.filter, at(c.Now))
 	if err != nil {
 		return f, err
@@ -121,6 +135,9 @@ func (s *sessions) find(ctx context.Context, c *dispatch.Call, who *session.Call
 		case is == spare:
 			f.spared++
 			return true
+		case some.Err() != nil && len(f.handles) > 0:
+			f.cut = true
+			return false
 		case v.Handle == who.Handle:
 			f.own = true
 		case len(f.handles) < maxFound:

@@ -2,10 +2,11 @@ package clock
 
 import "time"
 
-// How long work that has no end goes on at once, and rests then.
+// How long work of many milliseconds goes on at once, and how long it rests then at
+// the least: an idle process sleeps for a millisecond.
 const (
-	spell = time.Millisecond
-	rest  = time.Millisecond
+	spell = 2 * time.Millisecond
+	rest  = 100 * time.Microsecond
 )
 
 // A Pace keeps work of many milliseconds from holding a processor that others are
@@ -14,8 +15,8 @@ const (
 // before long.
 type Pace struct{ begun time.Time }
 
-// Rest sleeps if the work has gone on for a spell, so that it takes half of a
-// processor at the most. What it does is not seen in any result.
+// Rest sleeps if the work has gone on for a spell, so that others get the
+// processor. What it does is not seen in any result.
 func (p *Pace) Rest() {
 	if now := time.Now(); p.begun.IsZero() {
 		p.begun = now

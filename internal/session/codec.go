@@ -160,6 +160,7 @@ func (rd *reader) into(r *Record, handle api.ID, data []byte) error {
 	before := *r
 	*r = Record{Handle: handle, Secrets: before.Secrets[:0]}
 	var property string
+	hasSettings := false
 	err := fields(data, func(f protowire.Number, n uint64, b []byte) error {
 		var err error
 		switch f {
@@ -184,7 +185,7 @@ func (rd *reader) into(r *Record, handle api.ID, data []byte) error {
 				rd.settings, err = decodeSettings(b)
 				rd.form = bytes.Clone(b)
 			}
-			r.Settings = rd.settings
+			r.Settings, hasSettings = rd.settings, true
 		case fIdle:
 			r.IdleSeconds = signed(n)
 		case fTolerance:
@@ -257,6 +258,9 @@ func (rd *reader) into(r *Record, handle api.ID, data []byte) error {
 	}
 	if err != nil {
 		return fmt.Errorf("session %s: %w", handle, err)
+	}
+	if !hasSettings {
+		rd.form = nil // it is of another record
 	}
 	return nil
 }

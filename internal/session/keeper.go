@@ -30,8 +30,9 @@ type Keeper struct {
 	stop     func()
 
 	purging   purging
-	oldestEnd atomic.Int64 // no tombstone is of an earlier end; 0: not known
-	failed    func(error)  // told of commits that the table could not read
+	oldestEnd atomic.Int64  // no tombstone is of an earlier end; 0: not known
+	goesOn    atomic.Uint32 // the shard that EachLiving begins with
+	failed    func(error)   // told of commits that the table could not read
 
 	tickets  tickets
 	furthest atomic.Int64 // what now returned last

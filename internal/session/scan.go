@@ -146,24 +146,30 @@ func (k *Keeper) scanned(ctx context.Context, s Scan, f *found, read *reader) (v
 
 // EachLiving calls do for each living session, in no order, until it returns
 // false, and reads nothing from the store: a view holds what the table knows, which
-// is all but Prefix, Secrets, Description, AbandonAfter, CursorSeconds, Address,
-// UserAgent, Revision, Client, Properties, Sightings and Repeat. It is do's until it returns.
+// is all but Prefix, Secrets, Description, Tolerance, AbandonAfter, CursorSeconds,
+// Address, UserAgent, Last, Epochs, Revision, Client, Properties, Sightings, Repeat and
+// a Frozen that is but a ceiling. It is do's until it returns.
 // It shows once each session that lives all the time, and each other at most once.
+// When it is cut short, the next one begins about where it was.
 func (k *Keeper) EachLiving(ctx context.Context, do func(*View) bool) error {
 	var handles []api.ID
 	var pace clock.Pace
 	v := View{Record: &Record{}}
-	for i := range k.table.shards {
-		handles = k.table.handles(&k.table.shards[i], handles[:0])
-		for n := range handles {
-			if k.known(handles[n], &v) && !do(&v) {
+	first := int(k.goesOn.Load())
+	for n := range k.table.shards {
+		shard := (first + n) % len(k.table.shards)
+		handles = k.table.handles(&k.table.shards[shard], handles[:0])
+		for i := range handles {
+			if k.known(handles[i], &v) && !do(&v) {
+				k.goesOn.Store(uint32(shard)) //nolint:gosec // one of 256
 				return nil
 			}
-			if n%scanChunk == 0 {
+			if i%scanChunk == 0 {
 				pace.Rest()
 			}
 		}
 		if err := ctx.Err(); err != nil {
+			k.goesOn.Store(uint32(shard)) //nolint:gosec // one of 256
 			return err
 		}
 	}
