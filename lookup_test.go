@@ -24,10 +24,11 @@ func TestLookUpsDoNotScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.sessions.Close()
-	ask := func(body string) (result struct {
+	type listed struct {
 		Sessions []struct{ SessionHandle string }
 		Count    int
-	}) {
+	}
+	ask := func(body string) (result listed) {
 		t.Helper()
 		body, err := s.fill(body)
 		if err != nil {

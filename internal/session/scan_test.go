@@ -134,7 +134,7 @@ func TestTheTableKnowsWhatListingsShow(t *testing.T) {
 	known := func(v session.View) session.View {
 		r := *v.Record
 		r.Prefix, r.Secrets, r.Description, r.Tolerance, r.AbandonAfter, r.CursorSeconds = "", nil, "", 0, 0, 0
-		r.Address, r.UserAgent, r.Last, r.Epochs, r.Revision, r.Client = netip.Addr{}, "", session.Use{}, session.Epochs{}, 0, api.ID{}
+		r.Address, r.UserAgent, r.Last, r.Epochs, r.Revision, r.Client = netip.Addr{}, "", session.Sighting{}, session.Epochs{}, 0, api.ID{}
 		r.Properties, r.Sightings = nil, nil
 		if r.Frozen != nil && r.Frozen.Ceiling {
 			r.Frozen = nil
