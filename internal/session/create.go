@@ -305,7 +305,7 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	if err != nil {
 		return api.Secret{}, err
 	}
-	if !c.Choice.IsZero() {
+	if _, ok := k.Endable(Reach{Account: a.ID}, c.Choice); ok { // else it has ended by itself
 		evicted = append(evicted, eviction{c.Choice, config.LimitPerUsername})
 	}
 	prefix := prefixSession
@@ -371,7 +371,7 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	}
 	event.Append(&tx, e)
 	same := repetition{a.ID, c.key}
-	var before api.ID
+	var before madeSession
 	if c.key != (hash{}) {
 		before = k.table.repeats.note(same, h, now, now)
 	}

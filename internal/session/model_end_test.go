@@ -1,8 +1,10 @@
 package session_test
 
 import (
+	"cmp"
 	"errors"
 	"slices"
+	"strings"
 
 	"pgregory.net/rapid"
 
@@ -195,6 +197,7 @@ func (m *model) changePassword(t *rapid.T) {
 		t.Fatalf("a new password ended %d, %v, want %d", n, err, want)
 	}
 	m.seen.saw("change password: ok")
+	of.passwords++
 	of.epochs.rise(false)
 	if spared != nil {
 		m.seen.saw("change password: spared")
@@ -290,6 +293,7 @@ func (m *model) maintain(t *rapid.T) {
 			m.seen.saw("died: purged")
 		}
 	}
+	m.forgotten()
 }
 
 func (m *model) isOld(end *session.End) bool { return end.At < m.w.unix()-modelRetention }
@@ -418,17 +422,20 @@ func (m *model) reloaded(t *rapid.T, accuracy func(int64) int64) map[*modelled]i
 
 // remember finds the log-ins again that can be repeated, the last one of each key.
 func (m *model) remember() {
-	clear(m.keys)
-	var handles []api.ID
-	by := map[api.ID]*modelled{}
+	for _, ticket := range m.tickets { // which nobody writes
+		ticket.good = false
+	}
+	var made []*modelled
 	for _, s := range m.sessions {
 		if s.key != "" && s.fixed == nil {
-			handles = append(handles, s.handle)
-			by[s.handle] = s
+			made = append(made, s)
 		}
 	}
-	sorted(handles)
-	for _, h := range handles {
-		m.keys[repetition{by[h].of, by[h].key}] = by[h]
+	slices.SortFunc(made, func(a, b *modelled) int {
+		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(string(a.handle[:]), string(b.handle[:])))
+	})
+	clear(m.keys)
+	for _, s := range made {
+		m.keys[repetition{s.of, s.key}] = s
 	}
 }

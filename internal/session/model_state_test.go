@@ -27,12 +27,16 @@ type model struct {
 	accounts map[string]*modelAccount // by realm/user
 	ids      map[api.ID]*modelAccount
 	keys     map[repetition]*modelled // made by a log-in that can be repeated
+	tickets  []*modelTicket
+	clients  map[api.ID]*modelClient
 }
 
 type modelAccount struct {
 	id       api.ID // zero: there is none yet, or no more
 	epochs   epochs
 	disabled bool
+
+	passwords int // that it has had
 }
 
 type repetition struct {
@@ -73,6 +77,7 @@ type modelled struct {
 	used       int64
 	epochs     session.Epochs
 	key        string
+	clientOf   api.ID // what its client is named after; zero: itself
 	revision   uint64
 	properties map[string]string
 
@@ -94,13 +99,14 @@ func newModel(t *rapid.T, reopen opener, seen tally) *model {
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
-	w := newWorldOn(t, modelConfig(), s, s)
+	w := newWorldOn(t, modelConfig(t), s, s)
 	t.Cleanup(func() { _ = w.inner.Close() })
 	w.account("alice")
 	w.account("oscar", "operator")
 	m := &model{
 		w: w, reopen: reopen, seen: seen, now: w.unix(), taken: -1, // it is checked before the first step
 		realms: map[string]*epochs{"native": {}, "web": {}}, accounts: map[string]*modelAccount{}, ids: map[api.ID]*modelAccount{}, keys: map[repetition]*modelled{},
+		clients: map[api.ID]*modelClient{},
 	}
 	return m
 }
@@ -170,32 +176,6 @@ func (m *model) good(s *modelled, token int) bool {
 		s.theft = true
 	}
 	return false
-}
-
-// full returns the limit that the places above keep a session out by; 0 none. With
-// instead, as if that one was gone.
-func (m *model) full(s *modelled, reserve int64, instead *modelled) api.Code {
-	others := func(is func(*modelled) bool) int64 {
-		return m.count(func(o *modelled) bool { return o != instead && is(o) })
-	}
-	switch {
-	case others(func(*modelled) bool { return true }) >= modelLimits.Total+reserve:
-		return api.SessionLimitReached
-	case others(func(o *modelled) bool { return s.address != "" && o.address == s.address }) >= modelLimits.PerAddress+reserve:
-		return api.SessionLimitPerIPAddress
-	}
-	return api.OK
-}
-
-// accountFull is full, and the account's own limit.
-func (m *model) accountFull(s *modelled, reserve int64, instead *modelled) api.Code {
-	if code := m.full(s, reserve, instead); code != api.OK {
-		return code
-	}
-	if m.count(func(o *modelled) bool { return o != instead && o.of == s.of }) >= modelLimits.PerAccount+reserve {
-		return api.SessionLimitPerUsername
-	}
-	return api.OK
 }
 
 func (m *model) any(t *rapid.T) *modelled {

@@ -38,6 +38,8 @@ func (m *model) steps() []modelStep {
 		{"maintain partly", m.maintainPartly},
 		{"reauthenticate", m.reauthenticate},
 		{"refresh", m.refresh},
+		{"join", m.join},
+		{"redeem", m.redeem},
 		{"end many", m.endMany},
 		{"restart", m.restart},
 		{"issue", m.issue},
@@ -49,6 +51,10 @@ func (m *model) steps() []modelStep {
 		{"maintain", m.maintain},
 		{"list", m.list},
 		{"second keeper", m.secondKeeper},
+		{"list client", m.listClient},
+		{"remove", m.remove},
+		{"activate", m.activate},
+		{"join", m.join},
 		{"used from", m.usedFrom},
 		{"use wrongly", m.useWrongly},
 	}
@@ -77,13 +83,17 @@ var occurrences = []string{
 	"end server: some", "end realm: some",
 	"change password: ok", "change password: invalidAuthToken",
 	"disable: some", "enable", "drop: some", "drop: missing", "drop: created anew",
-	"died: ended", "died: revoked", "died: replaced", "died: expired", "died: theft", "died: idle", "died: wall", "died: purged",
+	"died: ended", "died: revoked", "died: replaced", "died: removed", "died: expired", "died: theft", "died: idle", "died: wall", "died: purged",
 	"restart: crash", "restart: behind",
+	"join: ok", "join: invalidAuthToken", "list client: alone", "list client: shared", "list client: purged",
+	"remove: living", "remove: ended", "remove: purged", "activate: shared",
+	"asked", "redeem: loginFailed", "evicted: evictOldest", "evicted: evictLeastRecentlyUsed", "evicted: evictNextToExpire", "evicted: evictAll",
 	"clock back", "shown as abandoned", "list: living", "list: all",
 }
 
 // rarities are what has to have happened in a long run.
 var rarities = []string{
+	"join: sessionLimitPerClient", "redeem: ok", "redeem: notFound", "evicted: ask",
 	"restart: ended while it was down", "reauthenticate: sessionLimitPerIpAddress", "end realm: spared", "end server: spared",
 	"end server: dry run", "end some: a pending theft", "change password: spared", "restart: a theft forgotten",
 }
@@ -181,19 +191,27 @@ type tally map[string]int
 
 func (s tally) saw(format string, args ...any) { s[fmt.Sprintf(format, args...)]++ }
 
-var modelLimits = session.Limits{Total: 9, PerAddress: 3, PerAccount: 3}
+var modelLimits = session.Limits{Total: 9, PerAddress: 3, PerAccount: 2}
 
 const (
-	modelSteps     = 80   // of a sequence, on average
+	modelSteps     = 90   // of a sequence, on average
 	modelTolerance = 2    // seconds after the idle time in which a session still lives
 	modelGrace     = 30   // seconds in which a rotated token is good
 	modelRetention = 3600 // seconds for which tombstones are kept
 	modelRepeats   = 600  // seconds in which a log-in can be repeated
+	modelPerClient = 3    // sessions
+	modelTickets   = 300  // seconds for which a ticket is good
 	modelOld       = 3    // old tokens of a session that are known
 )
 
-func modelConfig() *config.Config {
+func modelConfig(t *rapid.T) *config.Config {
 	c := limited(modelLimits)
+	policy := rapid.SampledFrom(policies)
+	c.Defaults.OnSessionLimit = config.OnLimit{
+		Total: policy.Draw(t, "at the total limit"), PerIPAddress: policy.Draw(t, "at an address's"), PerClient: policy.Draw(t, "at a client's"),
+		PerUsername: rapid.SampledFrom(append([]string{config.Ask}, policies...)).Draw(t, "at an account's"),
+	}
+	c.Defaults.MaxSessionsPerClient = modelPerClient
 	c.Defaults.RotationGraceSeconds, c.Defaults.IdleToleranceSeconds = modelGrace, modelTolerance
 	c.Defaults.RetentionUnit, c.Defaults.RetentionPeriod = "hour", 1
 	return c

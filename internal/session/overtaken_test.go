@@ -8,6 +8,7 @@ import (
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
+	"sessiond/internal/config"
 	"sessiond/internal/event"
 	"sessiond/internal/session"
 	"sessiond/store"
@@ -215,4 +216,27 @@ func (a *afterwards) Commit(ctx context.Context, tx store.Tx) (store.Rev, error)
 		err = do()
 	}
 	return rev, err
+}
+
+// Who chooses a session that has expired meanwhile goes on, and leaves its end alone.
+func TestAChosenSessionStaysExpired(t *testing.T) {
+	c := limited(session.Limits{PerAccount: 2})
+	c.Defaults.OnSessionLimit.PerUsername = config.Ask
+	w := newWorld(t, c)
+	w.account("alice")
+	v, _ := w.in("alice", idle(60))
+	w.in("alice", idle(0))
+	_, _, err := w.login("alice", rightPassword)
+	refusal, ok := errors.AsType[*session.ChoiceError](err)
+	if !ok {
+		t.Fatal(err)
+	}
+	w.advance(60)
+	if _, _, err := w.login("alice", "", func(n *session.NewSession) { n.Ticket, n.Choice = refusal.Ticket, v.Handle }); err != nil {
+		t.Fatal(err)
+	}
+	w.maintain()
+	if got, err := w.Get(t.Context(), v.Handle); err != nil || got.Status() != session.Expired || got.End.At != v.IdleAt {
+		t.Errorf("it ended as %+v, %v", got.End, err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"sync"
 
 	"sessiond/internal/account"
@@ -33,7 +34,7 @@ type repetition struct {
 // log-in with a key at a time be made.
 type repetitions struct {
 	mu    sync.Mutex
-	made  map[repetition]api.ID
+	made  map[repetition]madeSession
 	order []madeSession            // the oldest first
 	busy  map[string]chan struct{} // closed when the log-in under way is over
 }
@@ -46,7 +47,7 @@ type madeSession struct {
 }
 
 func (m *repetitions) init() {
-	m.made, m.busy = map[repetition]api.ID{}, map[string]chan struct{}{}
+	m.made, m.busy = map[repetition]madeSession{}, map[string]chan struct{}{}
 }
 
 // enter waits until no other log-in with this key is under way to what has this store
@@ -82,29 +83,36 @@ func (m *repetitions) find(r repetition, now int64) (api.ID, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forgetOld(now)
-	h, ok := m.made[r]
-	return h, ok
+	made, ok := m.made[r]
+	return made.handle, ok
 }
 
-// note remembers a session and returns the one that it takes the place of, if any.
-func (m *repetitions) note(r repetition, h api.ID, at, now int64) (before api.ID) {
+// note remembers a session, unless there is a later one, and returns the one that it
+// takes the place of, if any. After a restart they come in the order of their handles,
+// which is not that of their creation where the clock was put back.
+func (m *repetitions) note(r repetition, h api.ID, at, now int64) (before madeSession) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if before = m.made[r]; before != h && at+repeatSeconds > now {
-		m.made[r] = h
-		m.order = append(m.order, madeSession{r, h, at})
+	if before = m.made[r]; before.handle != h && before.at <= at && at+repeatSeconds > now {
+		made := madeSession{r, h, at}
+		m.made[r] = made
+		n := len(m.order)
+		for n > 0 && m.order[n-1].at > at {
+			n--
+		}
+		m.order = slices.Insert(m.order, n, made)
 	}
 	m.forgetOld(now)
 	return before
 }
 
 // undo forgets a session that was not made, for the one before it.
-func (m *repetitions) undo(r repetition, h, before api.ID) {
+func (m *repetitions) undo(r repetition, h api.ID, before madeSession) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case m.made[r] != h:
-	case before.IsZero():
+	case m.made[r].handle != h:
+	case before.handle.IsZero():
 		delete(m.made, r)
 	default:
 		m.made[r] = before
@@ -114,7 +122,7 @@ func (m *repetitions) undo(r repetition, h, before api.ID) {
 func (m *repetitions) forgetOld(now int64) {
 	n := 0
 	for n < len(m.order) && (m.order[n].at+repeatSeconds <= now || len(m.order)-n > maxMade) {
-		if o := &m.order[n]; m.made[o.repetition] == o.handle {
+		if o := &m.order[n]; m.made[o.repetition].handle == o.handle {
 			delete(m.made, o.repetition)
 		}
 		n++

@@ -216,6 +216,30 @@ func TestWhatIsNoRepetition(t *testing.T) {
 	}
 }
 
+// Where the clock was put back, the last log-in counts after a restart as before, and
+// each for its time.
+func TestRepetitionsAfterTheClockWentBack(t *testing.T) {
+	w := newWorld(t, unlimited())
+	old, _ := w.issued("alice", keyed("k"))
+	if _, err := w.end(old.Handle); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := w.issued("bob", keyed("k"))
+	w.advance(1)
+	w.Count() // which sees the time
+	w.advance(-8)
+	last, _ := w.issued("alice", keyed("k"))
+	w.advance(7)
+	w.restart()
+	if again, _ := w.issued("alice", keyed("k")); again.Handle != last.Handle {
+		t.Errorf("repeated %t: it is another one", again.Repeated)
+	}
+	w.advance(600)
+	if again, _ := w.issued("bob", keyed("k")); again.Handle == first.Handle {
+		t.Error("it is repeated after ten minutes")
+	}
+}
+
 func TestFewRepetitionsAreRemembered(t *testing.T) {
 	w := newWorld(t, unlimited())
 	for i := range 20 {
