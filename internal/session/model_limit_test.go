@@ -118,6 +118,9 @@ func (m *model) choose(l *modelLimit, w *wish, leaves func(*modelled) bool) []*m
 		},
 	}[l.policy]
 	slices.SortFunc(some, func(a, b *modelled) int {
+		if a.theft != b.theft { // which is dead already
+			return map[bool]int{true: -1, false: 1}[a.theft]
+		}
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(string(a.handle[:]), string(b.handle[:])))
 	})
 	if l.policy == config.EvictAll {
