@@ -102,39 +102,6 @@ func SizeOf(m Metadata) int {
 	return len(text)
 }
 
-// Epoch ends many sessions in one write: a session remembers the number it was
-// created under and is dead when the account's differs.
-type Epoch struct {
-	Temporary uint64 // remembered by temporary sessions
-	All       uint64 // remembered by permanent sessions
-	Why       Why    // of the last rise
-}
-
-// Why says what an epoch ended its sessions for: their tombstones are written
-// later.
-type Why struct {
-	At     time.Time
-	Reason string
-	By     string // handle of the session that did it, as the wire has it; empty: the server
-}
-
-// For returns the number that a session of the given kind remembers.
-func (e *Epoch) For(permanent bool) uint64 {
-	if permanent {
-		return e.All
-	}
-	return e.Temporary
-}
-
-// EndTemporary ends the temporary sessions and spares the permanent ones.
-func (e *Epoch) EndTemporary() { e.Temporary++ }
-
-// EndAll ends every session.
-func (e *Epoch) EndAll() {
-	e.Temporary++
-	e.All++
-}
-
 // KeyPrefix begins the key of every account's record.
 const KeyPrefix = "acct/"
 
@@ -185,6 +152,12 @@ func (a *Account) MustChange(now time.Time) bool {
 // Active reports whether the account may have sessions at a moment.
 func (a *Account) Active(now time.Time) bool {
 	return !a.Dropped && !a.Disabled && !now.Before(a.EnableAt) && (a.DisableAt.IsZero() || now.Before(a.DisableAt))
+}
+
+// Lapsed reports whether the account's time was over at a moment, to the second:
+// its sessions died at DisableAt, if nothing else had ended them.
+func (a *Account) Lapsed(now time.Time) bool {
+	return !a.DisableAt.IsZero() && a.DisableAt.Unix() <= now.Unix()
 }
 
 // AllowsFrom reports whether the account may be used from an address. One that is

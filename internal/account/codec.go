@@ -14,7 +14,7 @@ import (
 // formatVersion is the first byte of a record; oldestVersion is the earliest that
 // is read, whose members are all among those of today.
 const (
-	formatVersion = 2
+	formatVersion = 3
 	oldestVersion = 1
 )
 
@@ -48,6 +48,17 @@ type record struct {
 	EpochAt          time.Time      `json:"epochAt,omitzero"`
 	EpochReason      string         `json:"epochReason,omitzero"`
 	EpochBy          string         `json:"epochBy,omitzero"`
+	EpochEarlier     []earlierRise  `json:"epochEarlier,omitzero"` // before the one of epochAt, the oldest first
+	EpochInherited   bool           `json:"epochInherited,omitzero"`
+}
+
+// earlierRise is the stored form of a Rise.
+type earlierRise struct {
+	Temporary uint64    `json:"temporary,omitzero"`
+	All       uint64    `json:"all,omitzero"`
+	At        time.Time `json:"at,omitzero"`
+	Reason    string    `json:"reason,omitzero"`
+	By        string    `json:"by,omitzero"`
 }
 
 func encode(a *Account) ([]byte, error) {
@@ -58,8 +69,12 @@ func encode(a *Account) ([]byte, error) {
 		Created: a.Created, Disabled: a.Disabled, EnableAt: a.EnableAt, DisableAt: a.DisableAt,
 		LockoutAfter: a.LockoutAfter, LockoutMinutes: a.LockoutMinutes, PasswordMaxDays: a.PasswordMaxDays,
 		LoginWithin: a.LoginWithinMinutes, LastLogin: a.LastLogin, AllowedAddresses: a.AllowedAddresses, Dropped: a.Dropped,
-		EpochTemporary: a.Epoch.Temporary, EpochAll: a.Epoch.All,
-		EpochAt: a.Epoch.Why.At, EpochReason: a.Epoch.Why.Reason, EpochBy: a.Epoch.Why.By,
+		EpochTemporary: a.Epoch.Temporary, EpochAll: a.Epoch.All, EpochInherited: a.Epoch.Inherited,
+	}
+	earlier, why := a.Epoch.Split()
+	r.EpochAt, r.EpochReason, r.EpochBy = why.At, why.Reason, why.By
+	for _, rise := range earlier {
+		r.EpochEarlier = append(r.EpochEarlier, earlierRise{rise.Temporary, rise.All, rise.Why.At, rise.Why.Reason, rise.Why.By})
 	}
 	for _, ref := range a.Roles {
 		r.Roles = append(r.Roles, ref.String())
@@ -86,8 +101,12 @@ func decode(value []byte) (*Account, error) {
 			LockoutAfter: r.LockoutAfter, LockoutMinutes: r.LockoutMinutes, PasswordMaxDays: r.PasswordMaxDays,
 			LoginWithinMinutes: r.LoginWithin, LastLogin: r.LastLogin, AllowedAddresses: r.AllowedAddresses,
 		},
-		Epoch: Epoch{Temporary: r.EpochTemporary, All: r.EpochAll, Why: Why{At: r.EpochAt, Reason: r.EpochReason, By: r.EpochBy}},
+		Epoch: Epoch{Temporary: r.EpochTemporary, All: r.EpochAll, Inherited: r.EpochInherited},
 	}
+	for _, rise := range r.EpochEarlier {
+		a.Epoch.Rises = append(a.Epoch.Rises, Rise{rise.Temporary, rise.All, Why{At: rise.At, Reason: rise.Reason, By: rise.By}})
+	}
+	a.Epoch.Join(Why{At: r.EpochAt, Reason: r.EpochReason, By: r.EpochBy})
 	for _, text := range r.Roles {
 		ref, err := parseRef(text)
 		if err != nil {

@@ -48,12 +48,12 @@ func TestDecodeRefuses(t *testing.T) {
 	text := string(put.Value[1:])
 	for why, item := range map[string]store.Item{
 		"nothing":            {Key: put.Key},
-		"a newer version":    {Key: put.Key, Value: []byte("\x03" + text)},
+		"a newer version":    {Key: put.Key, Value: []byte("\x04" + text)},
 		"no version":         {Key: put.Key, Value: []byte("\x00" + text)},
-		"an unknown member":  {Key: put.Key, Value: []byte("\x02" + strings.Replace(text, "{", `{"secondFactor":true,`, 1))},
-		"a member twice":     {Key: put.Key, Value: []byte("\x02" + strings.Replace(text, "{", `{"disabled":true,`, 1))},
-		"something behind":   {Key: put.Key, Value: []byte("\x02" + text + "{}")},
-		"a bad identifier":   {Key: put.Key, Value: []byte("\x02" + strings.Replace(text, full().ID.String(), "0", 1))},
+		"an unknown member":  {Key: put.Key, Value: []byte("\x03" + strings.Replace(text, "{", `{"secondFactor":true,`, 1))},
+		"a member twice":     {Key: put.Key, Value: []byte("\x03" + strings.Replace(text, "{", `{"disabled":true,`, 1))},
+		"something behind":   {Key: put.Key, Value: []byte("\x03" + text + "{}")},
+		"a bad identifier":   {Key: put.Key, Value: []byte("\x03" + strings.Replace(text, full().ID.String(), "0", 1))},
 		"the key of another": {Key: Key("native", "bob"), Value: put.Value},
 	} {
 		if _, err := Decode(item); !errors.Is(err, store.ErrCorrupt) {
@@ -61,6 +61,45 @@ func TestDecodeRefuses(t *testing.T) {
 		} else if strings.Contains(err.Error(), hashMark) {
 			t.Errorf("%s: the error shows the hash", why)
 		}
+	}
+}
+
+// What was written before an epoch kept more than its last rise is read.
+func TestRecordsOfBefore(t *testing.T) {
+	const form = "\x02" + `{"id":"0000000000000000000007","realm":"native","username":"Alice","canonical":"alice","created":"2026-03-02T08:15:00Z",` +
+		`"epochTemporary":7,"epochAll":3,"epochAt":"2026-03-02T08:15:00Z","epochReason":"passwordChanged","epochBy":"sh_0"}`
+	a, err := Decode(store.Item{Key: Key("native", "alice"), Value: []byte(form)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := Why{At: morning, Reason: "passwordChanged", By: "sh_0"}
+	if diff := cmp.Diff(Epoch{Temporary: 7, All: 3, Rises: []Rise{{7, 3, last}}}, a.Epoch); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The record of an account is read and written often.
+func TestTheRisesOfAnAccountAreSmall(t *testing.T) {
+	a := full()
+	a.Epoch = Epoch{}
+	size := func() int {
+		put, err := a.Put()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(put.Value)
+	}
+	none := size()
+	why := Why{At: morning.Add(123_456_789), Reason: "passwordChanged", By: "sh_0123456789abcdefghijkl"}
+	a.Epoch.Raise(true, why)
+	if n := size() - none; n > 170 {
+		t.Errorf("one takes %d bytes", n)
+	}
+	for range 40 {
+		a.Epoch.Raise(true, why)
+	}
+	if n := size() - none; n > 2500 {
+		t.Errorf("many take %d bytes", n)
 	}
 }
 
@@ -120,6 +159,11 @@ func full() *Account {
 			PasswordMaxDays: 90, LoginWithinMinutes: 1440, LastLogin: morning.Add(time.Second),
 			AllowedAddresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 		},
-		Dropped: true, Epoch: Epoch{Temporary: 7, All: 3, Why: Why{At: morning, Reason: "passwordChanged", By: "sh_0"}}, Rev: 42,
+		Dropped: true, Rev: 42,
+		Epoch: Epoch{Temporary: 7, All: 3, Inherited: true, Rises: []Rise{
+			{5, 2, Why{At: morning.Add(-time.Hour), Reason: "leak", By: "sh_1"}},
+			{6, 3, Why{}},
+			{7, 3, Why{At: morning.Add(time.Nanosecond), Reason: "passwordChanged", By: "sh_0"}},
+		}},
 	}
 }

@@ -168,16 +168,19 @@ func (d *Directory) Fresh(ctx context.Context, realm, username string, roles []s
 		return nil, err
 	}
 	var rev store.Rev
+	var epoch Epoch
 	if old != nil {
 		if rev = old.Rev; !old.Dropped {
 			return nil, alreadyExists()
 		}
+		epoch = old.Epoch // what ended the sessions of that one is not forgotten with it
+		epoch.Inherited = true
 	}
 	id, err := d.newID()
 	if err != nil {
 		return nil, err
 	}
-	return &Account{ID: id, Realm: realm, Username: username, Canonical: canonical, Roles: refs, Created: d.clock.Now(), Rev: rev}, nil
+	return &Account{ID: id, Realm: realm, Username: username, Canonical: canonical, Roles: refs, Created: d.clock.Now(), Epoch: epoch, Rev: rev}, nil
 }
 
 // newID returns an identifier that nothing else has.

@@ -408,12 +408,12 @@ func TestFresh(t *testing.T) {
 func TestEpochs(t *testing.T) {
 	a := full()
 	before := a.Epoch
-	a.Epoch.EndTemporary()
+	a.Epoch.Raise(false, Why{})
 	if a.Epoch.For(false) == before.For(false) || a.Epoch.For(true) != before.For(true) {
 		t.Errorf("epochs go from %+v to %+v", before, a.Epoch)
 	}
 	before = a.Epoch
-	a.Epoch.EndAll()
+	a.Epoch.Raise(true, Why{})
 	if a.Epoch.For(false) == before.For(false) || a.Epoch.For(true) == before.For(true) {
 		t.Errorf("epochs go from %+v to %+v", before, a.Epoch)
 	}

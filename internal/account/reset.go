@@ -15,7 +15,9 @@ const (
 	realmNative = "native"
 	reasonReset = "resetAdmin"
 
+	// as internal/session has them
 	reasonNewPassword = "passwordChanged"
+	reasonLapsed      = "accountDisabled"
 )
 
 // ResetAdmin lets somebody in again who has nothing but access to the data: it
@@ -39,8 +41,11 @@ func (d *Directory) ResetAdmin(ctx context.Context, username string, password ap
 	}
 	now := d.clock.Now()
 	a.SetPassword(hash, now, time.Time{})
-	a.Epoch.EndTemporary()
-	a.Epoch.Why = Why{At: now, Reason: reasonNewPassword}
+	if a.Lapsed(now) { // what died then does not live again with the account
+		a.Epoch.Raise(true, Why{At: a.DisableAt, Reason: reasonLapsed})
+	} else {
+		a.Epoch.Raise(false, Why{At: now, Reason: reasonNewPassword})
+	}
 	a.Disabled, a.EnableAt, a.DisableAt = false, time.Time{}, time.Time{}
 	a.AllowedAddresses, a.LastLogin = nil, now
 	a.Roles = uniq(append(a.Roles, RoleRef{Name: adminRole}))

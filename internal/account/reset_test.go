@@ -40,7 +40,7 @@ func TestResetAdmin(t *testing.T) {
 			var before Epoch
 			if tt.before != nil {
 				h.change("Alice", rightPassword, func(a *Account) {
-					a.Epoch.EndAll()
+					a.Epoch.Raise(true, Why{})
 					before = a.Epoch
 					tt.before(a)
 				})

@@ -52,7 +52,7 @@ func (k *Keeper) standing(ctx context.Context, h api.ID, roles []*account.Role) 
 		return nil, err
 	}
 	if a == nil || a.ID != r.AccountID || !a.Active(k.clock.Now()) ||
-		r.Epochs != (Epochs{server.of(r.Permanent), realm.of(r.Permanent), a.Epoch.For(r.Permanent)}) {
+		r.Epochs != (Epochs{server.For(r.Permanent), realm.For(r.Permanent), a.Epoch.For(r.Permanent)}) {
 		return nil, endedMeanwhile()
 	}
 	own := account.Conds(roles)

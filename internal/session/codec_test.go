@@ -238,15 +238,63 @@ func TestBlocksOfLastAccesses(t *testing.T) {
 }
 
 func TestGenerations(t *testing.T) {
-	for _, g := range []session.Generation{{}, {Temporary: 1}, {All: 1}, {Temporary: 300, All: 2}, {Temporary: 1, Why: account.Why{At: time.Unix(1_772_439_340, 0).UTC(), Reason: "leak", By: "sh_x"}}} {
-		g.Rev = 5
+	at := time.Unix(1_772_439_340, 987_654_321).UTC()
+	leak, drill := account.Why{At: at, Reason: "leak", By: "sh_x"}, account.Why{At: at.Add(-time.Hour), Reason: "drill"}
+	for _, tt := range []struct {
+		epoch account.Epoch
+		want  string // in hexadecimal
+	}{
+		{account.Epoch{}, ""},
+		{account.Epoch{Temporary: 1}, "0801"},
+		{account.Epoch{Temporary: 300, All: 2}, "08ac021002"},
+		{account.Epoch{Temporary: 1, Rises: []account.Rise{{Temporary: 1, Why: leak}}}, "080118d89caa9a0d22046c65616b2a0473685f7830b1d1f9d603"},
+		{
+			account.Epoch{Temporary: 9, All: 4, Rises: []account.Rise{{Temporary: 7, All: 3, Why: drill}, {Temporary: 8, All: 4}, {Temporary: 9, All: 4, Why: leak}}},
+			"0809100418d89caa9a0d22046c65616b2a0473685f7830b1d1f9d603" + "3a17" + "0807100318b8e4a99a0d22056472696c6c30b1d1f9d603" + "3a04" + "08081004",
+		},
+	} {
+		g := session.Generation{Epoch: tt.epoch, Rev: 5}
+		if form := hex.EncodeToString(g.Encode()); form != tt.want {
+			t.Errorf("%+v is written %s, want %s", g, form, tt.want)
+		}
 		got, err := session.DecodeGeneration(store.Item{Value: g.Encode(), Rev: 5})
-		if err != nil || got != g {
-			t.Errorf("%+v is read as %+v, %v", g, got, err)
+		if diff := cmp.Diff(g, got); err != nil || diff != "" {
+			t.Errorf("(-want +got), %v\n%s", err, diff)
 		}
 	}
-	if got := hex.EncodeToString(session.Generation{Temporary: 300, All: 2}.Encode()); got != "08ac021002" {
-		t.Errorf("a generation is written %s", got)
+}
+
+// What was written before an epoch kept more than its last rise is read.
+func TestGenerationsOfBefore(t *testing.T) {
+	form, err := hex.DecodeString("0809100418d89caa9a0d22046c65616b2a0473685f78")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := session.DecodeGeneration(store.Item{Value: form})
+	last := account.Why{At: time.Unix(1_772_439_340, 0).UTC(), Reason: "leak", By: "sh_x"}
+	want := session.Generation{Epoch: account.Epoch{Temporary: 9, All: 4, Rises: []account.Rise{{Temporary: 9, All: 4, Why: last}}}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("(-want +got), %v\n%s", err, diff)
+	}
+	if why, ended := got.Ended(false, 2); !ended || why != last {
+		t.Errorf("a session of long ago ended by %+v, %v", why, ended)
+	}
+}
+
+func TestGenerationsRefuse(t *testing.T) {
+	for why, text := range map[string]string{
+		"a field of later":                 "4001",
+		"a second that is too long":        "18023080a8d6b907",
+		"an earlier rise with one in it":   "3a023a00",
+		"an earlier rise with a field cut": "3a0108",
+	} {
+		form, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := session.DecodeGeneration(store.Item{Value: form}); !errors.Is(err, session.ErrRecord) {
+			t.Errorf("%s: %v", why, err)
+		}
 	}
 }
 

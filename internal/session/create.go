@@ -322,7 +322,7 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		return api.Secret{}, err
 	}
 	stored := a // the table knows nothing but what is committed
-	a, changed := c.login(a.Clone(), k.clock.Now(), h)
+	a, changed := k.loggedIn(c, a.Clone(), k.clock.Now(), h)
 	more, err := k.table.reserve(c.claim(h, stored, evicted), now)
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.SessionLimitPerUsername && c.limits.On.PerUsername == config.Ask && !c.Permanent {
 		err = k.ask(ctx, stored, e)
@@ -343,7 +343,7 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 		IdleSeconds: c.Idle, MaxSeconds: life, AbandonAfter: c.Abandon, CursorSeconds: c.Cursor,
 		Tolerance: c.tolerance(), Created: now, Authenticated: now, LastAccess: now, Methods: ByPassword,
 		Address: c.Address, UserAgent: c.UserAgent, Revision: 1, Repeat: c.key,
-		Epochs: Epochs{server.of(c.Permanent), realm.of(c.Permanent), a.Epoch.For(c.Permanent)},
+		Epochs: Epochs{server.For(c.Permanent), realm.For(c.Permanent), a.Epoch.For(c.Permanent)},
 	}
 	c.record = r
 	k.holds(c, a)
@@ -421,17 +421,19 @@ func (c *creation) claim(h api.ID, a *account.Account, evicted []eviction) *clai
 	return asks
 }
 
-// login does to an account what its log-in, as the session h, does, and reports
+// loggedIn does to an account what its log-in, as the session h, does, and reports
 // whether its record changed.
-func (c *creation) login(a *account.Account, now time.Time, h api.ID) (_ *account.Account, changed bool) {
+func (k *Keeper) loggedIn(c *creation, a *account.Account, now time.Time, h api.ID) (_ *account.Account, changed bool) {
 	if c.Issuer != nil {
 		return a, false
 	}
 	changed = a.NoteLogin(now)
 	if !c.newHash.IsZero() {
 		a.SetPassword(c.newHash, now, time.Time{})
-		a.Epoch.EndTemporary()
-		a.Epoch.Why = account.Why{At: now, Reason: ReasonPasswordChanged, By: HandleText(h)}
+		if k.table.isSettled(a, k.now()) {
+			a.Epoch.Forget()
+		}
+		a.Epoch.Raise(false, account.Why{At: k.moment(), Reason: ReasonPasswordChanged, By: HandleText(h)})
 		changed = true
 	}
 	return a, changed

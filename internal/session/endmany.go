@@ -153,7 +153,7 @@ func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *Accoun
 	}
 	tx := store.Tx{If: slices.Concat([]store.Cond{before.Cond()}, may, witness)}
 	k.raise(before, a, c, ending)
-	if tx.Urgent = a.Epoch != before.Epoch; tx.Urgent {
+	if tx.Urgent = a.Epoch.Temporary != before.Epoch.Temporary; tx.Urgent {
 		if ended, err = k.endOld(ctx, &tx, before, a, c); err != nil {
 			return 0, err
 		}
@@ -182,27 +182,41 @@ func (k *Keeper) alterAccount(ctx context.Context, a *account.Account, c *Accoun
 }
 
 // raise raises the epochs of an account as its change wants it. One that may have
-// sessions again gets none of its old ones back.
+// sessions again gets none of its old ones back. Of an account whose time is over
+// each rise says so: it ends nobody, and moves or removes DisableAt, perhaps.
 func (k *Keeper) raise(before, a *account.Account, c *AccountChange, ending ends) {
 	now := time.Unix(k.now(), 0)
+	lapsed := before.Lapsed(now)
 	reason := c.Reason
 	switch {
 	case a.Dropped:
 		ending, reason = endsAll, ReasonAccountDropped
-	case before.Active(now) != a.Active(now):
+	case before.Active(now) != a.Active(now), lapsed && !a.DisableAt.Equal(before.DisableAt):
 		ending, reason = endsAll, ReasonAccountDisabled
 	case a.PasswordSerial != before.PasswordSerial && ending == endsNone:
 		ending, reason = endsTemporary, ReasonPasswordChanged
 	}
-	switch ending {
-	case endsNone:
+	if ending == endsNone {
 		return
-	case endsTemporary:
-		a.Epoch.EndTemporary()
-	case endsAll:
-		a.Epoch.EndAll()
 	}
-	a.Epoch.Why = account.Why{At: time.Unix(k.now(), 0).UTC(), Reason: reason, By: c.By.SessionHandle}
+	why := account.Why{At: k.moment(), Reason: reason, By: c.By.SessionHandle}
+	if lapsed {
+		ending, why = endsAll, account.Why{At: before.DisableAt, Reason: ReasonAccountDisabled}
+	}
+	if k.table.isSettled(before, k.now()) {
+		a.Epoch.Forget()
+	}
+	a.Epoch.Raise(ending == endsAll, why)
+}
+
+// moment is the time at which an epoch rises: after all that rose before, so that
+// it can be told what was first.
+func (k *Keeper) moment() time.Time {
+	now := k.clock.Now().UTC()
+	if latest := k.now(); latest != now.Unix() { // the clock went back
+		now = time.Unix(latest, 0).UTC()
+	}
+	return k.table.nextRise(now)
 }
 
 // endOld counts the sessions that the new epoch of an account ends, and takes the
@@ -306,19 +320,18 @@ func (k *Keeper) endEverywhere(ctx context.Context, key string, how *EndEverywhe
 	}
 	tx := store.Tx{If: []store.Cond{{Key: key, Rev: g.Rev}}, Urgent: true}
 	was := g
-	g.Temporary++
-	if how.Permanent {
-		g.All++
+	if k.table.isSettledIn(how.Realm, &g, k.now()) {
+		g.Forget()
 	}
-	g.Why = account.Why{At: time.Unix(k.now(), 0).UTC(), Reason: how.Reason, By: how.By.SessionHandle}
+	g.Raise(how.Permanent, account.Why{At: k.moment(), Reason: how.Reason, By: how.By.SessionHandle})
 	if how.Spare != nil && (how.Permanent || !how.Spare.Permanent) && (how.Realm == "" || how.Realm == how.By.Realm) {
 		spared, err := k.spare(ctx, &tx, how.Spare.Live, func(r *Record) bool {
 			epoch := &r.Epochs.Server
 			if how.Realm != "" {
 				epoch = &r.Epochs.Realm
 			}
-			alive := *epoch == was.of(r.Permanent)
-			*epoch = g.of(r.Permanent)
+			alive := *epoch == was.For(r.Permanent)
+			*epoch = g.For(r.Permanent)
 			return alive
 		})
 		if err != nil {

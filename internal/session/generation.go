@@ -12,51 +12,87 @@ import (
 // Generation is the present epoch of the server or of a realm: one number for
 // temporary sessions, one for all. What ends everything raises both.
 type Generation struct {
-	Temporary, All uint64
-	Why            account.Why // of the last rise
-	Rev            store.Rev   // of the stored value; 0 while nothing was ever ended
+	account.Epoch
+	Rev store.Rev // of the stored value; 0 while nothing was ever ended
 }
 
-// of returns the number that a session of that kind remembers.
-func (g Generation) of(permanent bool) uint64 {
-	if permanent {
-		return g.All
-	}
-	return g.Temporary
-}
+// fields of a Generation, and of each of its earlier rises
+const (
+	fTemporary protowire.Number = 1 + iota
+	fAll
+	fSecond
+	fReason
+	fBy
+	fNano    // of that second
+	fEarlier // the rises before, the oldest first
+)
 
 func (g Generation) encode() []byte {
+	earlier, why := g.Split()
 	e := encoder(make([]byte, 0, 16))
-	e.number(1, g.Temporary)
-	e.number(2, g.All)
-	if !g.Why.At.IsZero() {
-		e.signed(3, g.Why.At.Unix())
+	e.rise(account.Rise{Temporary: g.Temporary, All: g.All, Why: why})
+	for i := range earlier {
+		var nested encoder
+		nested.rise(earlier[i])
+		e.nested(fEarlier, nested)
 	}
-	e.text(4, g.Why.Reason)
-	e.text(5, g.Why.By)
 	return e
+}
+
+func (e *encoder) rise(r account.Rise) {
+	e.number(fTemporary, r.Temporary)
+	e.number(fAll, r.All)
+	if !r.Why.At.IsZero() {
+		e.signed(fSecond, r.Why.At.Unix())
+	}
+	e.text(fReason, r.Why.Reason)
+	e.text(fBy, r.Why.By)
+	if !r.Why.At.IsZero() {
+		e.number(fNano, uint64(r.Why.At.Nanosecond())) //nolint:gosec // below a second
+	}
 }
 
 func decodeGeneration(item store.Item) (Generation, error) {
 	g := Generation{Rev: item.Rev}
-	err := fields(item.Value, func(f protowire.Number, n uint64, b []byte) error {
-		switch f {
-		case 1:
-			g.Temporary = n
-		case 2:
-			g.All = n
-		case 3:
-			g.Why.At = time.Unix(signed(n), 0).UTC()
-		case 4:
-			g.Why.Reason = string(b)
-		case 5:
-			g.Why.By = string(b)
+	last, err := decodeRise(item.Value, func(b []byte) error {
+		earlier, err := decodeRise(b, nil)
+		g.Rises = append(g.Rises, earlier)
+		return err
+	})
+	g.Temporary, g.All = last.Temporary, last.All
+	g.Join(last.Why)
+	return g, err
+}
+
+// decodeRise reads a rise; nested reads those before it, and is nil where there can
+// be none.
+func decodeRise(value []byte, nested func([]byte) error) (r account.Rise, err error) {
+	var second, nano int64
+	err = fields(value, func(f protowire.Number, n uint64, b []byte) error {
+		switch {
+		case f == fTemporary:
+			r.Temporary = n
+		case f == fAll:
+			r.All = n
+		case f == fSecond:
+			second = signed(n)
+		case f == fReason:
+			r.Why.Reason = string(b)
+		case f == fBy:
+			r.Why.By = string(b)
+		case f == fNano && n < uint64(time.Second):
+			nano = int64(n)
+		case f == fEarlier && nested != nil:
+			return nested(b)
 		default:
 			return unknown(f)
 		}
 		return nil
 	})
-	return g, err
+	if second != 0 {
+		r.Why.At = time.Unix(second, nano).UTC()
+	}
+	return r, err
 }
 
 const serverEpoch = epochKeys + "server"

@@ -25,6 +25,9 @@ func (t *Table) Load(ctx context.Context, s store.Store, known func(*account.Acc
 	err := each(epochKeys, func(item *store.Item) error {
 		a, err := t.aboveIn([]store.Item{*item})
 		t.raise(a)
+		for _, r := range a.generations {
+			t.noteRise(r.to.LastRise())
+		}
 		return err
 	})
 	if err != nil {
@@ -75,6 +78,9 @@ func (t *Table) Load(ctx context.Context, s store.Store, known func(*account.Acc
 	}
 	err = each(account.KeyPrefix, func(item *store.Item) error {
 		a, err := account.Decode(*item)
+		if err == nil {
+			t.noteRise(a.Epoch.LastRise())
+		}
 		if err == nil && known != nil {
 			known(a)
 		}

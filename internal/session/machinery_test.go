@@ -198,10 +198,7 @@ func (w *world) raise(key string, all bool) {
 	w.t.Helper()
 	_, err := store.Update(w.ctx(), w.inner, key, func(old []byte) ([]byte, error) {
 		g, err := session.DecodeGeneration(store.Item{Value: old})
-		g.Temporary++
-		if all {
-			g.All++
-		}
+		g.Raise(all, account.Why{})
 		return g.Encode(), err
 	})
 	if err != nil {

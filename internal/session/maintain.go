@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sessiond/internal/account"
@@ -189,44 +190,52 @@ func (r *Record) settleEnd() {
 	r.End.LastUse = 0
 }
 
-// endByEpoch returns the end of a session whose account, realm or server ended it.
+// endByEpoch returns the end of a session whose account, realm or server ended it,
+// whichever did so first.
 func (k *Keeper) endByEpoch(ctx context.Context, r *Record, now int64) (End, error) {
 	a, err := k.accounts.Named(ctx, r.Realm, r.Username)
 	if err != nil {
 		return End{}, err
 	}
-	if a == nil || a.ID != r.AccountID {
-		return End{Status: Revoked, At: now, Reason: ReasonAccountDropped}, nil
-	}
-	if r.Epochs.Account != a.Epoch.For(r.Permanent) {
-		return endOfEpoch(a.Epoch.Why, now), nil
-	}
-	if !a.Active(time.Unix(now, 0)) {
-		end := End{Status: Revoked, At: now, Reason: ReasonAccountDisabled}
-		if !a.DisableAt.IsZero() {
-			end.At = min(now, a.DisableAt.Unix())
-		}
-		return end, nil
-	}
 	server, realm, err := k.generations(ctx, r.Realm)
 	if err != nil {
 		return End{}, err
 	}
-	switch {
-	case r.Epochs.Server != server.of(r.Permanent):
-		return endOfEpoch(server.Why, now), nil
-	case r.Epochs.Realm != realm.of(r.Permanent):
-		return endOfEpoch(realm.Why, now), nil
+	var causes []account.Why
+	note := func(why account.Why, ended bool) {
+		if why.Reason = cmp.Or(why.Reason, ReasonMassLogout); why.At.IsZero() {
+			why.At = time.Unix(now, 0)
+		}
+		if ended {
+			causes = append(causes, why)
+		}
 	}
-	return End{}, nil
+	note(endByAccount(a, r, now))
+	note(server.Ended(r.Permanent, r.Epochs.Server))
+	note(realm.Ended(r.Permanent, r.Epochs.Realm))
+	if len(causes) == 0 {
+		return End{}, nil
+	}
+	first := slices.MinFunc(causes, func(x, y account.Why) int { return x.At.Compare(y.At) })
+	return End{Status: Revoked, At: first.At.Unix(), Reason: first.Reason, By: first.By}, nil
 }
 
-func endOfEpoch(why account.Why, now int64) End {
-	end := End{Status: Revoked, At: now, Reason: cmp.Or(why.Reason, ReasonMassLogout), By: why.By}
-	if !why.At.IsZero() {
-		end.At = why.At.Unix()
+// endByAccount returns why the account under a session's name, nil if nobody has it
+// any more, ended the session, and whether it did.
+func endByAccount(a *account.Account, r *Record, now int64) (why account.Why, ended bool) {
+	if a == nil {
+		return account.Why{Reason: ReasonAccountDropped}, true
 	}
-	return end
+	why, ended = a.Epoch.Ended(r.Permanent, r.Epochs.Account)
+	switch {
+	case a.ID != r.AccountID && (!ended || !a.Epoch.Inherited):
+		return account.Why{Reason: ReasonAccountDropped}, true
+	case ended: // from then on nothing else has, see Keeper.raise
+		return why, true
+	case a.Lapsed(time.Unix(now, 0)):
+		return account.Why{At: time.Unix(a.DisableAt.Unix(), 0), Reason: ReasonAccountDisabled}, true
+	}
+	return account.Why{Reason: ReasonAccountDisabled}, !a.Active(time.Unix(now, 0))
 }
 
 // foldEnds turns the ends that were appended into tombstones, in the order of

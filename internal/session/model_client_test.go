@@ -145,9 +145,6 @@ func (m *model) remove(t *rapid.T) {
 	}
 	m.seen.saw("remove: ended")
 	end := *m.end(s)
-	if s.vague && s.fixed == nil {
-		end = v.End
-	}
 	end.Status = session.Removed
 	s.fixed = &end
 }

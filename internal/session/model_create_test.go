@@ -222,13 +222,12 @@ func (m *model) began(t *rapid.T, w *wish, v *session.View, token string) {
 	}
 }
 
-// renamed notes that a dropped account's name is another one's: of sessions that
-// it had, no more is known than that.
+// renamed notes that a dropped account's name is another one's, who changes nothing
+// about how its sessions ended.
 func (m *model) renamed(by *modelled) {
 	for _, o := range m.sessions {
 		if o.realm == by.realm && o.user == by.user && o.of != by.of {
 			m.seen.saw("drop: created anew")
-			o.vague = true
 		}
 	}
 }

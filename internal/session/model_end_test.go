@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 	"strings"
 
@@ -12,7 +11,6 @@ import (
 	"sessiond/internal/api"
 	"sessiond/internal/event"
 	"sessiond/internal/session"
-	"sessiond/store"
 )
 
 // What ends sessions.
@@ -31,7 +29,7 @@ func (m *model) outdate(end session.End, permanent bool, spared *modelled, above
 		switch {
 		case s.fixed != nil || !above(s):
 		case s.outdated != nil:
-			s.vague = true
+			m.seen.saw("died: revoked again")
 		case m.holds(s) && (permanent || !s.permanent) && s != spared:
 			s.outdated = &end
 			n++
@@ -259,20 +257,11 @@ func (m *model) stolen() {
 }
 
 // swept fixes the ends of all that are dead.
-func (m *model) swept(t *rapid.T) {
+func (m *model) swept() {
 	for _, s := range m.sessions {
 		end := m.end(s)
 		if s.fixed != nil || end == nil {
 			continue
-		}
-		if s.vague {
-			v, err := m.w.Get(t.Context(), s.handle)
-			switch {
-			case err == nil:
-				end = &v.End
-			case !errors.Is(err, store.ErrNotFound) || !m.isOld(end):
-				t.Fatalf("%s has no tombstone: %v", s.handle, err)
-			}
 		}
 		s.fixed = end
 		if end.Status == session.Expired {
@@ -283,10 +272,10 @@ func (m *model) swept(t *rapid.T) {
 }
 
 // maintain does all that is done by and by, and forgets what is old.
-func (m *model) maintain(t *rapid.T) {
+func (m *model) maintain(*rapid.T) {
 	m.w.maintain()
 	m.stolen()
-	m.swept(t)
+	m.swept()
 	for _, s := range m.sessions {
 		if s.fixed != nil && !s.purged && m.isOld(s.fixed) {
 			s.purged = true
@@ -304,7 +293,7 @@ func (m *model) maintainPartly(t *rapid.T) {
 	switch rapid.SampledFrom([]string{"sweep", "fold ends", "flush", "fold touches", "a second's"}).Draw(t, "part") {
 	case "sweep":
 		err = m.w.Sweep(t.Context())
-		m.swept(t)
+		m.swept()
 	case "fold ends":
 		err = m.w.FoldEnds(t.Context())
 	case "flush":
@@ -314,7 +303,7 @@ func (m *model) maintainPartly(t *rapid.T) {
 	default:
 		err = m.w.Maintenance(t.Context(), 1)
 		m.stolen()
-		m.swept(t)
+		m.swept()
 	}
 	if err != nil {
 		t.Fatalf("maintain: %v", err)

@@ -82,8 +82,7 @@ type modelled struct {
 	properties map[string]string
 
 	theft    bool         // a stolen token was shown, and nothing of that is written yet
-	outdated *session.End // by which an epoch ended it
-	vague    bool         // an epoch rose above it again before its tombstone was written: what is known of its end is of the last time
+	outdated *session.End // by which an epoch ended it first
 	fixed    *session.End // it is written how it ended
 	purged   bool
 }
@@ -295,10 +294,6 @@ func (m *model) checkView(t *rapid.T, s *modelled) {
 	case end == nil:
 		if roles := fmt.Sprint(view.Roles, view.RealmRoles); roles != modelRoles[s.user] && roles != "[] [shopper]" {
 			t.Fatalf("%s has the roles %s", s.user, roles)
-		}
-	case s.vague && s.fixed == nil:
-		if view.End.Status != session.Revoked && view.End.Status != session.Expired {
-			t.Fatalf("%s ended as %+v", s.handle, view.End)
 		}
 	case view.End != *end:
 		t.Fatalf("%s of %s ended as %+v, want %+v", s.handle, s.user, view.End, *end)

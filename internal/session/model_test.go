@@ -83,7 +83,7 @@ var occurrences = []string{
 	"end server: some", "end realm: some",
 	"change password: ok", "change password: invalidAuthToken",
 	"disable: some", "enable", "drop: some", "drop: missing", "drop: created anew",
-	"died: ended", "died: revoked", "died: replaced", "died: removed", "died: expired", "died: theft", "died: idle", "died: wall", "died: purged",
+	"died: ended", "died: revoked", "died: revoked again", "died: replaced", "died: removed", "died: expired", "died: theft", "died: idle", "died: wall", "died: purged",
 	"restart: crash", "restart: behind",
 	"join: ok", "join: invalidAuthToken", "list client: alone", "list client: shared", "list client: purged",
 	"remove: living", "remove: ended", "remove: purged", "activate: shared",

@@ -210,7 +210,7 @@ func (k *Keeper) repeat(ctx context.Context, c *creation, a *account.Account, li
 		return api.Secret{}, err
 	}
 	tx.If = append(tx.If, may...)
-	a, changed := c.login(a.Clone(), k.clock.Now(), h)
+	a, changed := k.loggedIn(c, a.Clone(), k.clock.Now(), h)
 	if err := k.remember(ctx, c, a, changed, &tx); err != nil {
 		return api.Secret{}, err
 	}

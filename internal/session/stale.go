@@ -1,5 +1,11 @@
 package session
 
+import (
+	"time"
+
+	"sessiond/internal/account"
+)
+
 // An epoch of the server or of a realm ends its sessions in one commit, however
 // many there are. So nothing here looks at each of them then: how many live is kept
 // by realm and corrected at once; their places in the limits of accounts and
@@ -105,4 +111,49 @@ func (t *Table) settleNetwork(key addressKey) {
 			t.bury(e)
 		}
 	}
+}
+
+// noteRise notes when an epoch rose; the zero time is none.
+func (t *Table) noteRise(at time.Time) {
+	if at.After(t.risen) {
+		t.risen = at
+	}
+}
+
+// nextRise returns the moment of a rise that happens now: it is later than those of
+// this second that were before it.
+func (t *Table) nextRise(now time.Time) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if next := t.risen.Add(1); next.After(now) && next.Unix() == now.Unix() {
+		now = next
+	}
+	t.noteRise(now)
+	return now
+}
+
+// isSettled reports whether all that ever died has its tombstone, and the table
+// knows an account as it is: then why its epoch rose is needed no longer.
+func (t *Table) isSettled(a *account.Account, now int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.byAccount[a.ID]
+	return t.noneDead(now) && (n == 0 || t.account(n).rev >= uint64(a.Rev))
+}
+
+// isSettledIn is isSettled for the epoch of a realm, or with no name of the server.
+func (t *Table) isSettledIn(realm string, is *Generation, now int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := &t.server
+	if realm != "" {
+		g = t.realm(t.realmNumber(realm)).generation
+	}
+	return t.noneDead(now) && g.temp.Load() == uint32(is.Temporary) && g.all.Load() == uint32(is.All) //nolint:gosec // counts mass log-outs
+}
+
+// noneDead reports whether every session that the table holds lives.
+func (t *Table) noneDead(now int64) bool {
+	t.expire(now)
+	return int64(t.live) == t.server.living
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"sessiond/internal/account"
@@ -64,6 +65,7 @@ type Table struct {
 	notices   notices
 	live      int // entries
 	stale     stale
+	risen     time.Time // the latest moment of a rise
 	census    census
 
 	tombstones tombstones
