@@ -27,7 +27,9 @@
 // its lifetime is over, or when an epoch that it was created under is no longer
 // in force. All of that is decided in one place, Table.look, each time that it is
 // asked; no rule waits for a clean-up. A dead session stays dead: a touch that
-// comes too late is lost (seal), and the clock does not go back.
+// comes too late is lost (seal), and the clock does not go back. What of all that
+// was first, its tombstone says (Keeper.endOf): for that an epoch keeps its last
+// rises until nobody's tombstone has to name them.
 //
 // # A session's commit
 //
