@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,9 @@ import (
 
 // kept is how many of the last events a Tail has in memory.
 const kept = 4096
+
+// manyEvents is how many events nobody looks at but in his turn.
+const manyEvents = 64
 
 // A Tail keeps the last events in memory and hands each new one to those who wait
 // for it: while anybody does, one goroutine looks at each event for all of them, and
@@ -26,7 +30,7 @@ type Tail struct {
 	kick   chan struct{} // holds one: there is something to hand out
 	drain  chan struct{} // closed by Drain
 	drains sync.Once
-	behind chan struct{} // held by those who read the store; few at a time
+	behind chan struct{} // held by those who have many events to look at; few at a time
 	crowd  atomic.Int64  // how many wait; changed with waiting
 
 	waiting struct {
@@ -56,7 +60,7 @@ type waiter struct {
 // OpenTail returns the tail of a store's log, which follows it from now on.
 func OpenTail(ctx context.Context, s store.Store) (*Tail, error) {
 	t := &Tail{
-		store: s, kick: make(chan struct{}, 1), drain: make(chan struct{}), behind: make(chan struct{}, 2),
+		store: s, kick: make(chan struct{}, 1), drain: make(chan struct{}), behind: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 	}
 	t.waiting.all = map[*waiter]struct{}{}
 	for {
@@ -109,6 +113,13 @@ func (t *Tail) Head() uint64 {
 	t.ring.Lock()
 	defer t.ring.Unlock()
 	return t.ring.head
+}
+
+// floor returns the position after which all events are in memory.
+func (t *Tail) floor() uint64 {
+	t.ring.Lock()
+	defer t.ring.Unlock()
+	return t.ring.floor
 }
 
 // apply takes over what a commit appended. It is called in commit order.
@@ -184,6 +195,7 @@ func (t *Tail) hand() bool {
 			w.wake()
 			delete(t.waiting.all, w)
 		}
+		t.waiting.handed = t.Head() // else nobody would be handed anything while so much as one waits
 		return false
 	}
 	for i := range entries {
@@ -356,62 +368,74 @@ func (t *Tail) await(ctx context.Context, w *waiter, until <-chan time.Time, wan
 // answered as it is.
 func (t *Tail) catchUp(ctx context.Context, q *Query, b *Batch) (end bool, err error) {
 	for scanned := 0; ; {
-		entries, ok := t.recent(b.At, scanPage)
-		if !ok {
-			entries, err = t.stored(ctx, b.At)
-			if isOver(ctx) {
-				return true, nil
-			}
-			if err != nil {
-				return false, err
-			}
-			scanned += len(entries)
-		}
-		for _, entry := range entries {
-			if entry.Seq != b.At+1 {
-				b.Gap = true
-			}
-			l, err := logged(entry)
-			if err != nil {
-				return false, err
-			}
-			b.At = entry.Seq
-			if q.fits(&l.Event) {
-				if b.Events = append(b.Events, l); len(b.Events) == q.Limit {
-					return true, nil
-				}
-			}
-		}
+		seen, inMemory, err := t.page(ctx, q, b)
 		switch {
-		case !ok && len(entries) == 0: // all that was after it has been purged
-			b.Gap = true
-			t.ring.Lock()
-			b.At = t.ring.floor
-			t.ring.Unlock()
-		case scanned >= scanMost:
+		case t.isOver(ctx):
 			return true, nil
-		case len(entries) < scanPage && ok:
+		case err != nil:
+			return false, err
+		case len(b.Events) == q.Limit:
+			return true, nil
+		case inMemory && seen < scanPage:
 			return len(b.Events) > 0 || b.Gap, nil
+		}
+		if scanned += seen; scanned >= scanMost {
+			return true, nil
 		}
 	}
 }
 
-func isOver(ctx context.Context) bool {
+// page adds to b what fits of the events that come next, and tells how many it looked
+// at and whether all that come next are in memory. Who has many to look at does it in
+// turn with others who have: so they leave processors to what is quick.
+func (t *Tail) page(ctx context.Context, q *Query, b *Batch) (seen int, inMemory bool, err error) {
+	entries, inMemory := t.recent(b.At, scanPage)
+	if !inMemory || len(entries) > manyEvents {
+		select {
+		case t.behind <- struct{}{}:
+			defer func() { <-t.behind }()
+		case <-ctx.Done():
+			return 0, inMemory, ctx.Err()
+		case <-t.drain:
+			return 0, inMemory, nil
+		}
+	}
+	if !inMemory {
+		floor := t.floor() // before the store is read: what is committed meanwhile is not passed over
+		if entries, err = store.ReadLog(ctx, t.store, b.At, scanPage); err != nil {
+			return 0, false, err
+		}
+		if len(entries) == 0 { // all that was after it has been purged
+			b.At, b.Gap = floor, true
+		}
+	}
+	for _, entry := range entries {
+		if entry.Seq != b.At+1 {
+			b.Gap = true
+		}
+		l, err := logged(entry)
+		if err != nil {
+			return seen, inMemory, err
+		}
+		b.At = entry.Seq
+		seen++
+		if q.fits(&l.Event) {
+			if b.Events = append(b.Events, l); len(b.Events) == q.Limit {
+				break
+			}
+		}
+	}
+	return seen, inMemory, nil
+}
+
+// isOver reports whether ctx has ended, or the tail drains.
+func (t *Tail) isOver(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
+		return true
+	case <-t.drain:
 		return true
 	default:
 		return false
 	}
-}
-
-// stored reads events from the store, in turn with others who do.
-func (t *Tail) stored(ctx context.Context, after uint64) ([]store.Entry, error) {
-	select {
-	case t.behind <- struct{}{}:
-		defer func() { <-t.behind }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	return store.ReadLog(ctx, t.store, after, scanPage)
 }

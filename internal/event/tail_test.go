@@ -3,6 +3,7 @@ package event_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -166,13 +167,7 @@ func TestWaitersDoNotReadTheStore(t *testing.T) {
 // the store; who comes back after that was purged is told.
 func TestWhoIsFarBehind(t *testing.T) {
 	s, tail := tailOf(t, 1)
-	for range 60 {
-		var many []event.Kind
-		for range 100 {
-			many = append(many, event.SessionCreated)
-		}
-		commit(t, s, many...)
-	}
+	flood(t, s, 6000)
 	read := func(after uint64) (all []uint64, gaps int) {
 		for after < tail.Head() {
 			b := next(t, tail, after, event.Query{}, 0)
@@ -231,15 +226,91 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-// slow is a store that counts its reads.
+// After more came at once than is kept, events are handed out again, though there was
+// no moment at which nobody waited.
+func TestHandingOutGoesOnAfterAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, tail := tailOf(t, 1)
+		asked, answer := make(chan struct{}), make(chan bool)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			b, err := tail.Next(t.Context(), tail.Head(), kinds(event.LoginFailed), long, func() bool {
+				asked <- struct{}{}
+				return <-answer
+			})
+			if err != nil || len(b.Events) != 1 {
+				t.Errorf("%+v, %v", b, err)
+			}
+		})
+		<-asked // it waits, and does not notice yet
+		shown, others := make(chan struct{}), kinds()
+		others.Only = func(e *event.Event) bool {
+			if e.Kind == event.SessionAltered { // it keeps the one who hands out busy
+				shown <- struct{}{}
+				<-shown
+			}
+			return e.Kind == event.LoginFailed
+		}
+		other := make(chan event.Batch, 1)
+		go func() { other <- next(t, tail, tail.Head(), others, long) }()
+		synctest.Wait()
+		commit(t, s, event.SessionAltered)
+		<-shown
+		flood(t, s, 5000)
+		shown <- struct{}{}
+		synctest.Wait()
+		commit(t, s, event.SessionCreated)
+		synctest.Wait()
+		if handed, head := tail.Handed(), tail.Head(); handed != head {
+			t.Errorf("handed out up to %d of %d", handed, head)
+		}
+		answer <- true
+		commit(t, s, event.LoginFailed)
+		if b := <-other; !slices.Equal(positions(b), []uint64{5004}) {
+			t.Errorf("%+v", b)
+		}
+		wg.Wait()
+	})
+}
+
+// Those who read the store do it in turn; none of them is waited for when the server
+// stops.
+func TestWhoIsFarBehindIsAnsweredWhenTheServerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slow{Store: mem.New(), held: make(chan struct{})}
+		flood(t, s, 6000)
+		tail := open(t, s)
+		s.lists.Store(0)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { next(t, tail, 1, kinds(event.LoginFailed), long) })
+		}
+		s.hold.Store(true)
+		synctest.Wait()
+		tail.Drain()
+		synctest.Wait()
+		close(s.held)
+		wg.Wait()
+		if n := int(s.lists.Load()); n > runtime.GOMAXPROCS(0) {
+			t.Errorf("the store was read %d times", n)
+		}
+	})
+}
+
+// slow is a store that counts its reads, and can hold them up.
 type slow struct {
 	store.Store
 
 	lists atomic.Int64
+	hold  atomic.Bool
+	held  chan struct{} // closed when those that are held up go on
 }
 
 func (s *slow) List(ctx context.Context, r store.Range) ([]store.Item, error) {
 	s.lists.Add(1)
+	if s.hold.Load() {
+		<-s.held
+	}
 	return s.Store.List(ctx, r)
 }
 
@@ -270,6 +341,13 @@ func commit(t *testing.T, s store.Store, of ...event.Kind) {
 	}
 	if _, err := s.Commit(t.Context(), tx); err != nil {
 		t.Error(err)
+	}
+}
+
+// flood appends n events, as many in a commit as there may be.
+func flood(t *testing.T, s store.Store, n int) {
+	for range n / 100 {
+		commit(t, s, slices.Repeat([]event.Kind{event.SessionCreated}, 100)...)
 	}
 }
 
