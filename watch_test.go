@@ -127,3 +127,42 @@ func TestWatchOverHTTP(t *testing.T) {
 		t.Error("the server answers still")
 	}
 }
+
+// An account may have a tenth of the connections for its watches, whoever else has
+// none; and gets the places back.
+func TestOneAccountDoesNotTakeAllWatches(t *testing.T) {
+	config := services(nil)
+	config["maxConnections"] = 40
+	p := newHome(t, config).start(t)
+	log := hire(t, p)
+	watch := func(token string, seconds int) int {
+		c := newClient(p, token)
+		defer c.close()
+		return codeOf(c.call(t.Context(), "watchSessions", params{"waitSeconds": seconds, "kinds": []event.Kind{event.RoleDropped}}, nil))
+	}
+	const most = 4
+	for round := range 2 {
+		codes := make(chan int, most)
+		for range most {
+			go func() {
+				code := 21901
+				for code == 21901 { // the question below may have the last place
+					code = watch(log.issuer.AuthToken, 3)
+				}
+				codes <- code
+			}()
+		}
+		refused := false
+		for begun := time.Now(); !refused && time.Since(begun) < 2*time.Second; time.Sleep(10 * time.Millisecond) {
+			refused = watch(log.issuer.AuthToken, 0) == 21901
+		}
+		if other := watch(log.admin.AuthToken, 0); !refused || other != 0 {
+			t.Errorf("round %d: one more is refused: %v; another account gets %d", round, refused, other)
+		}
+		for range most {
+			if code := <-codes; code != 0 {
+				t.Errorf("round %d: one of %d gets %d", round, most, code)
+			}
+		}
+	}
+}

@@ -57,7 +57,6 @@ func (w Work) String() string {
 
 const (
 	maxListingsWaiting = 64
-	maxWatching        = 10_000
 	maxWriting         = 1024 // a quarter of the store's queue: what the server itself has to write finds room
 )
 
@@ -65,15 +64,13 @@ const (
 // quick.
 func maxListings() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 
-// gates are the bounds of the classes, by Work.
+// gates are the bounds of the classes, by Work; those of Watching are watches.
 type gates [Quick + 1]gate
 
 func newGates() gates {
 	return gates{
 		Listing: {what: "listings", places: make(chan struct{}, maxListings()), room: maxListingsWaiting},
 		Writing: {what: "changes", places: make(chan struct{}, maxWriting)},
-
-		Watching: {what: "watches", places: make(chan struct{}, maxWatching)},
 	}
 }
 
@@ -100,7 +97,7 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 	defer g.waiting.Add(-1)
 	if g.waiting.Add(1) > g.room {
-		return overloaded("too many " + g.what + " are under way: nothing was done, repeat after retryAfterSeconds")
+		return tooMany(g.what + " are under way")
 	}
 	select {
 	case g.places <- struct{}{}:
@@ -114,6 +111,11 @@ func (g *gate) leave() {
 	if g.places != nil {
 		<-g.places
 	}
+}
+
+// tooMany is overloaded for who was not let in.
+func tooMany(what string) *api.Error {
+	return overloaded("too many " + what + ": nothing was done, repeat after retryAfterSeconds")
 }
 
 // overloaded is the answer to work that there is too much of. What fills the

@@ -166,28 +166,6 @@ func TestWaitingCountsAgainstTheTimeLimit(t *testing.T) {
 	})
 }
 
-// So many may watch, and one more is refused at once.
-func TestTooManyWatch(t *testing.T) {
-	const room = 10_000
-	synctest.Test(t, func(t *testing.T) {
-		r := newRoom(t)
-		for range room {
-			r.send("hold", dispatch.Watching)
-		}
-		synctest.Wait()
-		if in := r.inside.Load(); in != room {
-			t.Fatalf("%d watch, want %d", in, room)
-		}
-		if a := r.ask("pass", dispatch.Watching); a.Status != 503 || !bytes.Contains(a.Body, []byte("too many watches are under way")) {
-			t.Errorf("one more is answered %d: %s", a.Status, a.Body)
-		}
-		close(r.next)
-		for range room {
-			<-r.answers
-		}
-	})
-}
-
 // What is quick is spared the cost of a time limit, and who watches has one of his
 // own; nothing else does without.
 func TestWhatHasNoTimeLimit(t *testing.T) {

@@ -39,6 +39,7 @@ type Dispatcher struct {
 	byName  map[string]*Action // by name, and by lower-case name
 	apis    map[string]string  // lower case → name
 	gates   gates
+	watches watches
 	calls   sync.Pool
 	counted atomic.Uint64
 }

@@ -153,12 +153,21 @@ func (d *Dispatcher) serve(ctx context.Context, c *call, r *api.Request, item []
 		d.deps.Sessions.TouchAt(c.Now, c.who.Handle)
 		d.deps.Sessions.UsedFrom(c.who.Handle, c.Address, c.UserAgent)
 	}
-	if a.Work != Quick {
-		if a.Work != Watching {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, c.Config.RequestTimeout.Duration())
-			defer cancel()
+	switch a.Work {
+	case Quick:
+	case Watching:
+		var account api.ID
+		if c.who != nil {
+			account = c.who.AccountID
 		}
+		if err := d.watches.enter(account, c.Config.MaxConnections); err != nil {
+			return err
+		}
+		defer d.watches.leave(account)
+	case Listing, Reading, Writing, Ending:
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Config.RequestTimeout.Duration())
+		defer cancel()
 		gate := &d.gates[a.Work]
 		if err := gate.enter(ctx); err != nil {
 			return err
