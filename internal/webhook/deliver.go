@@ -3,14 +3,17 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -176,8 +179,8 @@ func (d *deliverer) send(ctx context.Context, m *message) bool {
 }
 
 // attempt sends a message once. On a refusal, after is how long the receiver wants
-// to be left alone; 0 if it does not say. An error holds nothing that the receiver
-// said, and nothing of the URL.
+// to be left alone; 0 if it does not say. An error quotes no header and no body, and of
+// the URL at most the host.
 func (d *deliverer) attempt(ctx context.Context, m *message) (after time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.hook.TimeoutSeconds.Duration())
 	defer cancel()
@@ -193,10 +196,7 @@ func (d *deliverer) attempt(ctx context.Context, m *message) (after time.Duratio
 	r.Header.Set("webhook-signature", m.sign(d.secret, seconds))
 	response, err := d.sender.client.Do(r)
 	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err
-		}
-		return 0, err
+		return 0, notAnswered(err)
 	}
 	defer func() {
 		_, _ = io.CopyN(io.Discard, response.Body, 64<<10) // so that the connection can be used again
@@ -206,6 +206,28 @@ func (d *deliverer) attempt(ctx context.Context, m *message) (after time.Duratio
 		return 0, nil
 	}
 	return d.retryAfter(response.Header.Get("Retry-After")), fmt.Errorf("it answered with status %d", response.StatusCode)
+}
+
+// notAnswered is what may be shown of the failure of a request: what the network, the
+// time limit or the certificate was the cause of. Others quote what came, whatever that
+// is, or the environment.
+func notAnswered(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	_, network := errors.AsType[net.Error](err)
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	text := err.Error()
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		text = "it closed the connection without an answer"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		text = "it speaks http, and the url is of https"
+	case !network && !certificate:
+		text = "what it answered is not HTTP, or the proxy is at fault"
+	}
+	const most = 300 // a certificate may have many names
+	return errors.New(strings.ToValidUTF8(text[:min(len(text), most)], ""))
 }
 
 // retryAfter reads a header: seconds, or a date (RFC 9110, section 10.2.3).

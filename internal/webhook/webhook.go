@@ -198,8 +198,9 @@ func (s *Sender) Replay(ctx context.Context, name, cursor string, record func() 
 			return api.Webhook{}, err
 		}
 		d.stop()
-		err = s.save(ctx, d.hook.Name, at)
-		d.begin(at)
+		if err = s.save(ctx, d.hook.Name, at); err == nil {
+			d.begin(at) // else it goes on where it was
+		}
 		d.start(context.WithoutCancel(ctx)) // until Stop
 		return d.view(), err
 	}

@@ -2,10 +2,12 @@ package webhook_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +25,7 @@ import (
 	"sessiond/internal/config"
 	"sessiond/internal/event"
 	"sessiond/internal/webhook"
+	"sessiond/store"
 )
 
 // What a receiver may do instead of taking an event. Once it is well again it has
@@ -292,6 +296,80 @@ func TestStatesShowNoSecrets(t *testing.T) {
 	if w := fmt.Sprintf("%+v", h.States()[0]); strings.Contains(w, "hidden") || strings.Contains(w, secretText[6:]) {
 		t.Error(w)
 	}
+}
+
+// What comes that is not HTTP is not shown either: whoever may see where webhooks stand
+// would read what listens on the ports of others.
+func TestStatesDoNotQuoteWhatAnswers(t *testing.T) {
+	for answer, want := range map[string]string{
+		"SSH-2.0-hidden\r\n":                                "what it answered is not HTTP, or the proxy is at fault",
+		"HTTP/1.1 hidden\r\n\r\n":                           "what it answered is not HTTP, or the proxy is at fault",
+		"HTTP/1.1 200 OK\r\nhidden\r\n\r\n":                 "what it answered is not HTTP, or the proxy is at fault",
+		"HTTP/1.1 200 OK\r\nContent-Length: hidden\r\n\r\n": "what it answered is not HTTP, or the proxy is at fault",
+		"": "it closed the connection without an answer",
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = io.WriteString(c, answer)
+				_ = c.Close()
+			}
+		}()
+		h, hook := newHouse(t), newReceiver(t).hook("crm")
+		hook.URL = "http://" + l.Addr().String()
+		h.apply(t, hook)
+		h.happen(t, 1)
+		h.until(t, func(w api.Webhook) bool { return w.LastError != "" })
+		if got := h.States()[0].LastError; got != want {
+			t.Errorf("%q is shown as %q", answer, got)
+		}
+		h.Stop()
+		_ = l.Close()
+	}
+}
+
+// A replay whose position cannot be written changes nothing.
+func TestReplayThatIsNotWritten(t *testing.T) {
+	r := newReceiver(t)
+	h := newHouse(t)
+	var full atomic.Bool
+	h.deps.Store = &filling{Store: h.store, full: &full}
+	h.restart()
+	h.apply(t, r.hook("crm"))
+	h.happen(t, 3)
+	r.await(t, 3)
+	full.Store(true)
+	if _, err := h.Replay(t.Context(), "crm", "", func() error { return nil }); !errors.Is(err, store.ErrFull) {
+		t.Fatal(err)
+	}
+	full.Store(false)
+	h.happen(t, 1)
+	r.await(t, 4)
+	if got := r.eventIDs(false); !slices.Equal(got, upTo(4)) {
+		t.Errorf("%v", got)
+	}
+}
+
+// filling is a store that may be full.
+type filling struct {
+	store.Store
+
+	full *atomic.Bool
+}
+
+func (f *filling) Commit(ctx context.Context, tx store.Tx) (store.Rev, error) {
+	if f.full.Load() {
+		return 0, store.ErrFull
+	}
+	return f.Store.Commit(ctx, tx)
 }
 
 func TestSecretFiles(t *testing.T) {
