@@ -98,12 +98,14 @@ func (t *Table) setLeads(leads []int64) {
 	}
 }
 
-// takeNotice returns a session of which a notice is due.
-func (t *Table) takeNotice(now int64) (h api.ID, leads []int64, ok bool) {
+// takeNotices returns sessions of which notices are due, so many that one commit holds
+// them.
+func (t *Table) takeNotices(now int64) (due []api.ID, leads []int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	x := &t.notices
-	for len(x.heap.heap) > 0 && int64(x.heap.heap[0]>>32) <= now {
+	most := store.MaxOps / (1 + max(1, len(x.leads))) // a record, and an event for each notice
+	for len(due) < most && len(x.heap.heap) > 0 && int64(x.heap.heap[0]>>32) <= now {
 		top := x.heap.pop()
 		n := uint32(top) //nolint:gosec // the low half
 		if x.queued[n] != uint32(top>>32) {
@@ -111,10 +113,10 @@ func (t *Table) takeNotice(now int64) (h api.ID, leads []int64, ok bool) {
 		}
 		delete(x.queued, n)
 		if e := t.entry(n); !e.handle.IsZero() {
-			return e.handle, x.leads, true
+			due = append(due, e.handle)
 		}
 	}
-	return api.ID{}, nil, false
+	return due, x.leads
 }
 
 // putNotice queues a session for a moment.
@@ -132,52 +134,58 @@ func (t *Table) putNotice(h api.ID, at int64) {
 
 // giveNotices gives the notices that are due, as long as more says so.
 func (k *Keeper) giveNotices(ctx context.Context, more func() bool) error {
+	var unreadable []error
 	for more() {
 		now := k.now()
-		h, leads, ok := k.table.takeNotice(now)
-		if !ok {
-			return nil
+		due, leads := k.table.takeNotices(now)
+		if len(due) == 0 {
+			break
 		}
-		err := store.Retry(func() error { return k.notice(ctx, h, leads, now) })
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			if !isUnreadable(err) {
+		left, bad, err := together(due, func(some []api.ID) error { return k.notice(ctx, some, leads, now) })
+		unreadable = append(unreadable, bad...)
+		if err != nil {
+			for _, h := range left {
 				k.table.putNotice(h, now)
 			}
 			return fmt.Errorf("give notice: %w", err)
 		}
 	}
-	return nil
+	return errors.Join(unreadable...)
 }
 
-func (k *Keeper) notice(ctx context.Context, h api.ID, leads []int64, now int64) error {
-	if _, alive := k.Present(h); !alive {
-		return nil // its end is told
+// notice gives the notices of sessions, in one commit.
+func (k *Keeper) notice(ctx context.Context, handles []api.ID, leads []int64, now int64) error {
+	var tx store.Tx
+	for _, h := range handles {
+		if _, alive := k.Present(h); !alive {
+			continue // its end is told
+		}
+		r, rev, err := k.read(ctx, h)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		due, next := r.due(leads, now)
+		if len(due) == 0 {
+			k.table.putNotice(h, next)
+			continue
+		}
+		wall := time.Unix(int64(r.wall()), 0).UTC()
+		for _, at := range due {
+			r.Noticed = at
+			event.Append(&tx, event.Event{
+				Time: k.clock.Now(), Kind: event.SessionExpiring, SessionHandle: HandleText(h), AccountID: r.AccountID.String(), Realm: r.Realm,
+				Username: r.Username, Permanent: true, Expires: wall, NoticeSeconds: wall.Unix() - at,
+			})
+		}
+		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h)})
+		tx.Put = append(tx.Put, store.Put{Key: liveKey(h), Value: r.encode()})
 	}
-	r, rev, err := k.read(ctx, h)
-	if err != nil {
-		return err
-	}
-	due, next := r.due(leads, now)
-	if len(due) == 0 {
-		k.table.putNotice(h, next)
+	if len(tx.Put) == 0 {
 		return nil
 	}
-	wall := time.Unix(int64(r.wall()), 0).UTC()
-	var tx store.Tx
-	for _, at := range due {
-		r.Noticed = at
-		event.Append(&tx, event.Event{
-			Time: k.clock.Now(), Kind: event.SessionExpiring, SessionHandle: HandleText(h), AccountID: r.AccountID.String(), Realm: r.Realm,
-			Username: r.Username, Permanent: true, Expires: wall, NoticeSeconds: wall.Unix() - at,
-		})
-	}
-	tx.If = []store.Cond{{Key: liveKey(h), Rev: rev}, {Key: endKey(h)}}
-	tx.Put = []store.Put{{Key: liveKey(h), Value: r.encode()}}
-	_, err = k.store.Commit(ctx, tx)
-	if errors.Is(err, store.ErrConflict) {
-		if _, ended := k.store.Get(ctx, endKey(h)); ended == nil {
-			return nil
-		}
-	}
+	_, err := k.store.Commit(ctx, tx)
 	return err
 }

@@ -145,6 +145,55 @@ func TestNoticesAmongOtherChanges(t *testing.T) {
 	w.recount()
 }
 
+// The notices of keys that end at one moment are given together; one that is changed
+// meanwhile holds the others up for a moment only.
+func TestNoticesOfManyKeys(t *testing.T) {
+	const many = 500
+	c := unlimited()
+	c.ExpiringNoticeSeconds = []int64{2 * day, day}
+	inner := mem.New()
+	commits := 0
+	var change func()
+	w := newWorldOn(t, c, inner, &hook{Store: inner, before: func(*store.Tx) error {
+		commits++
+		if do := change; do != nil {
+			change = nil
+			do()
+		}
+		return nil
+	}})
+	keys := make([]session.View, many)
+	for i := range keys {
+		keys[i] = w.key(lifetime(3 * day))
+	}
+	w.advance(2 * day)
+	commits = 0
+	change = func() {
+		item, err := inner.Get(t.Context(), session.LiveKey(keys[17].Handle))
+		if err == nil {
+			_, err = inner.Commit(t.Context(), store.Tx{Put: []store.Put{{Key: item.Key, Value: item.Value}}})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	w.maintain()
+	if most := many/33 + 33 + 10; commits > most {
+		t.Errorf("%d commits, want %d at the most", commits, most)
+	}
+	w.maintain()
+	if n := len(w.notices()); n != 2*many {
+		t.Errorf("%d notices, want %d", n, 2*many)
+	}
+	for _, key := range keys {
+		told := slices.DeleteFunc(w.events(key.Handle), func(e event.Logged) bool { return e.Kind != event.SessionExpiring })
+		if len(told) != 2 {
+			t.Fatalf("%s: %+v", session.HandleText(key.Handle), told)
+		}
+	}
+	w.recount()
+}
+
 // key returns an API key of ann's.
 func (w *world) key(options ...option) session.View {
 	w.t.Helper()

@@ -81,7 +81,7 @@ func (k *Keeper) sweep(ctx context.Context, more func() bool) error {
 		if len(dead) == 0 {
 			break
 		}
-		left, bad, err := k.buryAll(ctx, dead)
+		left, bad, err := together(dead, func(some []api.ID) error { return k.bury(ctx, some) })
 		unreadable = append(unreadable, bad...)
 		if err != nil {
 			k.table.putDead(left)
@@ -91,19 +91,20 @@ func (k *Keeper) sweep(ctx context.Context, more func() bool) error {
 	return errors.Join(unreadable...)
 }
 
-// buryAll is bury, and then one by one if any of the sessions holds the others
-// up: others change it, or it cannot be read. It returns those that are left.
-func (k *Keeper) buryAll(ctx context.Context, dead []api.ID) (left []api.ID, unreadable []error, err error) {
-	err = k.bury(ctx, dead)
+// together does something to sessions in one commit, and then one by one if any of them
+// holds the others up: others change it, or it cannot be read. It returns those that
+// are left.
+func together(handles []api.ID, do func([]api.ID) error) (left []api.ID, unreadable []error, err error) {
+	err = do(handles)
 	if !errors.Is(err, store.ErrConflict) && !isUnreadable(err) {
-		return dead, nil, err
+		return handles, nil, err
 	}
-	for i := range dead {
-		err := store.Retry(func() error { return k.bury(ctx, dead[i:i+1]) })
+	for i := range handles {
+		err := store.Retry(func() error { return do(handles[i : i+1]) })
 		if isUnreadable(err) {
 			unreadable = append(unreadable, err)
 		} else if err != nil {
-			return dead[i:], unreadable, err
+			return handles[i:], unreadable, err
 		}
 	}
 	return nil, unreadable, nil
