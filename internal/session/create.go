@@ -203,7 +203,7 @@ func (k *Keeper) prepare(ctx context.Context, c *creation, a *account.Account) e
 // issuer's word. giveBack makes the ticket good again.
 func (k *Keeper) admit(ctx context.Context, n *NewSession) (a *account.Account, isNew bool, giveBack func(), err error) {
 	giveBack = func() {}
-	if !n.Ticket.IsZero() {
+	if !n.Ticket.IsZero() || !n.Choice.IsZero() { // nobody chooses without a ticket
 		if a, giveBack, err = k.redeem(ctx, n); err != nil || n.Issuer == nil {
 			return a, false, giveBack, err
 		}

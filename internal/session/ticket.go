@@ -145,7 +145,7 @@ func (k *Keeper) redeem(ctx context.Context, n *NewSession) (a *account.Account,
 	}
 	undo = func() { k.tickets.giveBack(h) }
 	a, err = k.accounts.Find(ctx, n.Realm.Name, n.Username)
-	if e, ok := errors.AsType[*api.Error](err); ok && e.Code == api.NotFound || err == nil && a.ID != entry.account {
+	if _, none := errors.AsType[*api.Error](err); none || err == nil && a.ID != entry.account {
 		undo()
 		return nil, keep, deadTicket()
 	}
