@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +25,7 @@ const canary = "canary7f3a91-Yellow"
 // password and no token, nor the secret part of one, is then in the log, in the
 // store's values or its file, in an event, in an error's answer or in debugInfo.
 func TestNoSecretEscapes(t *testing.T) {
-	all := append(transcripts(t), misplaced())
+	all := append(transcripts(t), misplaced(), askedFor())
 	called := map[string]bool{}
 	for _, tr := range all {
 		for i := range tr.Steps {
@@ -93,6 +94,33 @@ func misplaced() *transcript {
 	return tr
 }
 
+// askedFor are requests with a log-in's ticket, where it belongs and where it doesn't.
+func askedFor() *transcript {
+	tr := &transcript{
+		name: "asked for", Logins: []string{"alice", "bob", "admin"},
+		Config: json.RawMessage(`{"jsonActionApiDefaults":{"maxJsonApiSessionsPerUsername":1,"onSessionLimit":{"maxJsonApiSessionsPerUsername":"ask"}}}`),
+	}
+	tr.Steps = append(tr.Steps, step{Request: json.RawMessage(`{"action":"createSession","params":{"username":"alice","password":"${password}"},"debug":"max"}`), As: "asked"})
+	for _, request := range []string{
+		`{"action":"createSession","params":{"username":"bob","ticket":"${ticket:asked}","endSessionHandle":"${handle:bob}"},"debug":"max"}`,
+		`{"action":"createSession","params":{"username":"alice","ticket":"${ticket:asked}","endSessionHandle":"${handle:bob}"},"debug":"max"}`,
+		`{"action":"createSession","params":{"username":"alice","ticket":"${ticket:asked}x","endSessionHandle":"${ticket:asked}"},"debug":"max"}`,
+		`{"action":"createSession","params":{"username":"${ticket:asked}","ticket":["${ticket:asked}"]},"debug":"max"}`,
+		`{"action":"createSession","params":{"username":"alice","tikcet":"${ticket:asked}","password":"${ticket:asked}"},"debug":"max"}`,
+		`{"action":"createSession","params":{"username":"alice","password":"${ticket:asked}"},"debug":"max"}`,
+		`{"action":"createSession","params":{"username":"${ticket:asked}","password":"${password}"},"debug":"max"}`,
+		`{"action":"getSessionInfo","authToken":"${ticket:asked}","debug":"max"}`,
+		`{"action":"endSession","params":{"tokenId":"${ticket:asked}"},"authToken":"${token:bob}","debug":"max"}`,
+		`{"action":"listClientSessions","params":{"sessionHandle":"${ticket:asked}"},"authToken":"${token:bob}","debug":"max"}`,
+		`{"action":"removeSession","params":{"tokenId":"${token:alice}"},"authToken":"${token:alice}","debug":"max"}`,
+		`{"action":"createSession","params":{"username":"alice","ticket":"${ticket:asked}","endSessionHandle":"${handle:alice}"},"debug":"max"}`,
+		`{"action":"createSession","params":{"username":"alice","ticket":"${ticket:asked}","endSessionHandle":"${handle:alice}"},"debug":"max"}`,
+	} {
+		tr.Steps = append(tr.Steps, step{RequestRaw: request, Address: "192.0.2.1", UserAgent: "agent"})
+	}
+	return tr
+}
+
 // noSecretEscapes returns how many tokens were issued.
 func noSecretEscapes(t *testing.T, tr *transcript) int {
 	path := filepath.Join(t.TempDir(), "data")
@@ -139,7 +167,7 @@ func noSecretEscapes(t *testing.T, tr *transcript) int {
 	for name, value := range s.byName {
 		secret := value
 		switch {
-		case strings.HasPrefix(name, "token:"):
+		case strings.HasPrefix(name, "token:"), strings.HasPrefix(name, "ticket:"):
 			tokens++
 			secret = value[len(value)-36 : len(value)-6]
 		case !strings.HasPrefix(name, "once:"):
@@ -159,6 +187,9 @@ func noSecretEscapes(t *testing.T, tr *transcript) int {
 	return tokens
 }
 
+// handedOut is a ticket where its refusal has it.
+var handedOut = regexp.MustCompile(`"ticket": "sdtkt_[0-9A-Za-z]{58}",\n\s*"ticketExpirationTimestamp"`)
+
 // shown plays the story and returns what of its answers must not hold secrets.
 func (s *stage) shown(t *testing.T, tr *transcript) map[string]string {
 	shown := map[string]string{}
@@ -171,7 +202,7 @@ func (s *stage) shown(t *testing.T, tr *transcript) map[string]string {
 		for j, code := range codes {
 			at := fmt.Sprintf("answer %d.%d of step %d", j+1, len(codes), i+1)
 			if string(code) != "0" {
-				shown[at] = bodies[j]
+				shown[at] = handedOut.ReplaceAllString(bodies[j], "")
 			}
 			shown["debugInfo of "+at] = string(infos[j])
 		}
@@ -182,7 +213,7 @@ func (s *stage) shown(t *testing.T, tr *transcript) map[string]string {
 // everything returns all values and log entries of a store, one after the other.
 func everything(t *testing.T, st store.Store) string {
 	var all bytes.Buffer
-	for _, kind := range []string{"acct/", "sess/", "past/", "end/", "touch/", "epoch/", "server/", "log/", "role/", "guess/", "source/", "gone/"} {
+	for _, kind := range []string{"acct/", "sess/", "past/", "end/", "touch/", "epoch/", "server/", "log/", "role/", "guess/", "source/", "gone/", "client/"} {
 		for after := ""; ; {
 			items, err := st.List(t.Context(), store.Range{Prefix: kind, After: after})
 			if err != nil {

@@ -17,10 +17,22 @@ import (
 // Whoever may not log in is told the same as who does not exist, byte by byte,
 // after the same work, and has to wait as long, try after try.
 func TestRefusedLogins(t *testing.T) {
+	for _, limits := range []string{
+		`{"maxJsonApiSessionsPerUsername":1}`,
+		`{"maxJsonApiSessionsPerUsername":1,"onSessionLimit":{"maxJsonApiSessionsPerUsername":"ask"}}`,
+		`{"maxJsonApiSessionsPerUsername":1,"onSessionLimit":{"maxJsonApiSessionsPerUsername":"evictOldest"}}`,
+		`{"maxJsonApiSessions":1,"onSessionLimit":{"maxJsonApiSessions":"evictAll"}}`,
+		`{"maxJsonApiSessions":1,"maxJsonApiSessionsPerUsername":1,"onSessionLimit":{"maxJsonApiSessions":"evictOldest","maxJsonApiSessionsPerUsername":"ask"}}`,
+	} {
+		t.Run(limits, func(t *testing.T) { refusedLogins(t, limits) })
+	}
+}
+
+func refusedLogins(t *testing.T, limits string) {
+	t.Helper()
 	hasher := cheapHasher(t)
 	s, err := newStage(t.Context(), props{
 		store: mem.New(), hasher: hasher, logins: []string{"admin"},
-		config: `{"jsonActionApiDefaults":{"maxJsonApiSessionsPerUsername":1}}`,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -43,12 +55,23 @@ func TestRefusedLogins(t *testing.T) {
 	create("dropped", object{})
 	s.must(t, spoken{admin, "dropAccounts", object{"usernames": []string{"dropped"}}})
 	create("full", object{})
-	s.must(t, spoken{"", "createSession", object{"username": "full", "password": stagePassword}})
+	s.must(t, spoken{"", "createSession", object{"username": "full", "password": stagePassword, "idleConnectionTimeoutSeconds": 0}})
 	create("mustchange", object{"maxDaysBeforePasswordMustChange": 1})
 	if _, err := s.accounts.Create(t.Context(), event.Actor{}, account.NewAccount{Realm: "native", Username: "nopassword"}); err != nil {
 		t.Fatal(err)
 	}
+	s.must(t, spoken{"", "createSession", object{"username": "plain", "password": stagePassword, "idleConnectionTimeoutSeconds": 0}})
 	s.clock.Advance(2 * time.Hour)
+	if err := s.reload(`{"jsonActionApiDefaults":` + limits + `}`); err != nil {
+		t.Fatal(err)
+	}
+	address := 0
+	try := func(name, password string) (h heard, checks int64) {
+		address++
+		before := hasher.Runs()
+		h = s.say(t, ipv4(address), spoken{"", "createSession", object{"username": name, "password": password}})
+		return h, hasher.Runs() - before
+	}
 
 	logins := []struct{ name, password string }{
 		{"nobody", stagePassword}, // with which all others are compared
@@ -65,13 +88,6 @@ func TestRefusedLogins(t *testing.T) {
 		{"full", guessedWrong},
 		{"mustchange", guessedWrong},
 		{"nopassword", stagePassword},
-	}
-	address := 0
-	try := func(name, password string) (h heard, checks int64) {
-		address++
-		before := hasher.Runs()
-		h = s.say(t, ipv4(address), spoken{"", "createSession", object{"username": name, "password": password}})
-		return h, hasher.Runs() - before
 	}
 	for step, wait := range []time.Duration{0, 0, 0, 0, 0, 0, 0, time.Second, 0, time.Second, time.Second, 4 * time.Second, 0, time.Hour, 25 * time.Hour} {
 		s.clock.Advance(wait)
