@@ -101,7 +101,7 @@ func (h *history) check(t *testing.T) (sessions int) {
 	for _, l := range h.all {
 		first, last := l.done[0].Call, int64(0)
 		for _, o := range l.done {
-			last = max(last, o.Call)
+			last = max(last, o.Return)
 		}
 		for _, m := range h.masses[l.account] {
 			if m.Return > first && m.Call < last {
