@@ -53,17 +53,26 @@ func (s *sessions) listClient(ctx context.Context, c *dispatch.Call, who *sessio
 	return s.client(ctx, c, who, h, p.TokenID != nil)
 }
 
-// client shows the browser or device of a session. To a caller who is on another one,
-// and has not shown a token of it, it shows what is within his reach.
+// client shows the browser or device of a session.
 func (s *sessions) client(ctx context.Context, c *dispatch.Call, who *session.Caller, h api.ID, there bool) (clientResult, error) {
-	client, err := s.Sessions.ClientOf(ctx, h)
-	if errors.Is(err, store.ErrNotFound) {
-		return clientResult{}, s.gone(who, h)
-	}
+	client, err := s.clientOf(ctx, who, h)
 	if err != nil {
 		return clientResult{}, err
 	}
-	there = there || h == who.Handle
+	return s.shown(c, who, &client, there || h == who.Handle), nil
+}
+
+func (s *sessions) clientOf(ctx context.Context, who *session.Caller, h api.ID) (session.ClientView, error) {
+	client, err := s.Sessions.ClientOf(ctx, h)
+	if errors.Is(err, store.ErrNotFound) {
+		err = s.gone(who, h)
+	}
+	return client, err
+}
+
+// shown is a browser or device. To a caller who is on another one, and has not shown a
+// token of it, it shows what is within his reach.
+func (s *sessions) shown(c *dispatch.Call, who *session.Caller, client *session.ClientView, there bool) clientResult {
 	for i := range client.Sessions {
 		there = there || client.Sessions[i].Handle == who.Handle
 	}
@@ -78,7 +87,7 @@ func (s *sessions) client(ctx context.Context, c *dispatch.Call, who *session.Ca
 		}
 		r.Sessions = append(r.Sessions, s.view(c, v, who))
 	}
-	return r, nil
+	return r
 }
 
 // onClient returns the session that t selects: one within the caller's reach, or of
@@ -148,13 +157,25 @@ func (s *sessions) endOnClient(ctx context.Context, c *dispatch.Call, who *sessi
 	if !there && p.TokenID == nil {
 		status, reason = session.Revoked, session.ReasonRevoked
 	}
-	done, err := s.Sessions.End(ctx, h, s.Sessions.NewEnd(status, reason, who), s.Sessions.Actor(who))
+	client, err := s.clientOf(ctx, who, h) // before, as it may not fail after
 	if err != nil {
 		return clientResult{}, err
 	}
-	r, err := s.client(ctx, c, who, h, there || p.TokenID != nil)
+	end := s.Sessions.NewEnd(status, reason, who)
+	done, err := s.Sessions.End(ctx, h, end, s.Sessions.Actor(who))
+	switch {
+	case err != nil:
+	case done:
+		client.End(h, end)
+	default:
+		client, err = s.clientOf(ctx, who, h)
+	}
+	if err != nil {
+		return clientResult{}, err
+	}
+	r := s.shown(c, who, &client, there || p.TokenID != nil || h == who.Handle)
 	r.AlreadyEnded = !done
-	return r, err
+	return r, nil
 }
 
 func (s *sessions) remove(ctx context.Context, c *dispatch.Call, who *session.Caller, p target) (sessionView, error) {

@@ -93,6 +93,31 @@ type ClientView struct {
 	ID       api.ID
 	Active   api.ID // the session in use; zero: none lives
 	Sessions []View // in the order in which they joined, without those that were removed
+
+	chosen api.ID // in use, as long as it lives
+}
+
+// settle finds the session in use.
+func (c *ClientView) settle() {
+	c.Active = api.ID{}
+	var lastUse int64
+	for i := range c.Sessions {
+		v := &c.Sessions[i]
+		if v.Live && c.Active != c.chosen && (v.Handle == c.chosen || v.LastAccess >= lastUse) {
+			c.Active, lastUse = v.Handle, v.LastAccess
+		}
+	}
+}
+
+// End makes the view that of the client once one of its sessions has ended.
+func (c *ClientView) End(h api.ID, end End) {
+	for i := range c.Sessions {
+		if v := &c.Sessions[i]; v.Handle == h {
+			v.End = end
+			c.Sessions[i] = View{Record: v.Record}
+		}
+	}
+	c.settle()
 }
 
 // ClientOf returns the browser or device of a session, which ended ones stay on until
@@ -111,7 +136,7 @@ func (k *Keeper) ClientOf(ctx context.Context, h api.ID) (ClientView, error) {
 	if rev == 0 {
 		c.Members, c.Active = []api.ID{h}, h
 	}
-	var lastUse int64
+	view.chosen = c.Active
 	for _, member := range c.Members {
 		v, err := k.Get(ctx, member)
 		if errors.Is(err, store.ErrNotFound) || err == nil && v.Status() == Removed {
@@ -121,10 +146,8 @@ func (k *Keeper) ClientOf(ctx context.Context, h api.ID) (ClientView, error) {
 			return ClientView{}, err
 		}
 		view.Sessions = append(view.Sessions, v)
-		if v.Live && view.Active != c.Active && (member == c.Active || v.LastAccess >= lastUse) {
-			view.Active, lastUse = member, v.LastAccess
-		}
 	}
+	view.settle()
 	return view, nil
 }
 
@@ -165,30 +188,43 @@ func (k *Keeper) Activate(ctx context.Context, h api.ID) error {
 
 // Remove takes a session that has ended off its browser or device; one that lives
 // still ends with it. An error wraps store.ErrNotFound for a session that is gone.
-func (k *Keeper) Remove(ctx context.Context, h api.ID, by *Caller) (View, error) {
-	err := store.Retry(func() error {
+func (k *Keeper) Remove(ctx context.Context, h api.ID, by *Caller) (v View, err error) {
+	err = store.Retry(func() error {
 		if _, ok := k.Endable(Reach{All: true}, h); ok {
-			done, err := k.End(ctx, h, k.NewEnd(Removed, ReasonLogout, by), k.Actor(by))
-			if err != nil || done {
+			r, _, err := k.read(ctx, h) // before, as it may not fail after
+			if err == nil {
+				r.LastAccess, r.End = max(r.LastAccess, k.table.lastUse(h)), k.NewEnd(Removed, ReasonLogout, by)
+				v = k.ended(r)
+				var done bool
+				if done, err = k.End(ctx, h, r.End, k.Actor(by)); done {
+					return nil
+				}
+			}
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 		}
-		return k.removeEnded(ctx, h, k.Actor(by))
+		r, err := k.removeEnded(ctx, h, k.Actor(by))
+		if err == nil {
+			v = k.ended(r)
+		}
+		return err
 	})
 	if err != nil {
 		return View{}, err
 	}
-	return k.Get(ctx, h)
+	return v, nil
 }
 
-// removeEnded changes the status of an end that is durable.
-func (k *Keeper) removeEnded(ctx context.Context, h api.ID, by event.Actor) error {
+// removeEnded changes the status of an end that is durable, and returns the session as
+// it is then.
+func (k *Keeper) removeEnded(ctx context.Context, h api.ID, by event.Actor) (*Record, error) {
 	key, tx := pastKey(h), store.Tx{}
 	item, err := k.store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		// It has an end that was not folded yet, or died without one.
 		if err := k.bury(ctx, []api.ID{h}); err != nil {
-			return err
+			return nil, err
 		}
 		if item, err = k.store.Get(ctx, key); errors.Is(err, store.ErrNotFound) {
 			key = endKey(h)
@@ -196,7 +232,7 @@ func (k *Keeper) removeEnded(ctx context.Context, h api.ID, by event.Actor) erro
 		}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var r *Record
 	if key == pastKey(h) {
@@ -205,27 +241,27 @@ func (k *Keeper) removeEnded(ctx context.Context, h api.ID, by event.Actor) erro
 		r.End, err = decodeEnd(item.Value)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if r.End.Status == Removed {
-		return nil
+	if r.End.Status != Removed {
+		was := r.End.Status
+		r.End.Status = Removed
+		value := r.End.encode()
+		if key == pastKey(h) {
+			value = r.encode()
+			var change Tally
+			change[was]--
+			change[Removed]++
+			k.countTombstones(&tx, change)
+		}
+		tx.If, tx.Put = append(tx.If, store.Cond{Key: key, Rev: item.Rev}), append(tx.Put, store.Put{Key: key, Value: value})
+		e := k.endEvent(r, r.End, by)
+		e.Kind = event.SessionRemoved
+		event.Append(&tx, e)
+		_, err = k.store.Commit(ctx, tx)
 	}
-	was := r.End.Status
-	r.End.Status = Removed
-	value := r.End.encode()
-	if key == pastKey(h) {
-		value = r.encode()
-		var change Tally
-		change[was]--
-		change[Removed]++
-		k.countTombstones(&tx, change)
-	}
-	tx.If, tx.Put = append(tx.If, store.Cond{Key: key, Rev: item.Rev}), append(tx.Put, store.Put{Key: key, Value: value})
-	e := k.endEvent(r, r.End, by)
-	e.Kind = event.SessionRemoved
-	event.Append(&tx, e)
-	_, err = k.store.Commit(ctx, tx)
-	return err
+	r.settleEnd()
+	return r, err
 }
 
 // forgetMembers removes sessions of which nothing is kept from the list of their

@@ -67,7 +67,7 @@ func (k *Keeper) Create(ctx context.Context, n *NewSession) (_ View, _ api.Secre
 	}
 	a, isNew, giveBack, err := k.admit(ctx, n)
 	defer func() {
-		if keepsTicket(failure) {
+		if c.keepsTicket(failure) {
 			giveBack()
 		}
 	}()
@@ -163,6 +163,8 @@ type creation struct {
 	key      hash   // of IdempotencyKey; zero: none
 	doubtful api.ID // a session that it may have made before; none is made beside it
 	repeated bool   // the session was there already
+
+	committed bool // perhaps, where that failed
 }
 
 // leaving returns the sessions that end with the creation of the new one, whatever the
@@ -375,8 +377,9 @@ func (k *Keeper) create(ctx context.Context, c *creation, a *account.Account, is
 	if c.key != (hash{}) {
 		before = k.table.repeats.note(same, h, now, now)
 	}
-	if _, err := k.store.Commit(ctx, tx); err != nil {
-		if store.NotApplied(err) { // else the session may exist after all, and keeps its place
+	_, err = k.store.Commit(ctx, tx)
+	if c.committed = !store.NotApplied(err); err != nil {
+		if !c.committed { // else the session may exist after all, and keeps its place
 			k.table.Free(h)
 			k.table.repeats.undo(same, h, before)
 		}

@@ -218,7 +218,8 @@ func (k *Keeper) repeat(ctx context.Context, c *creation, a *account.Account, li
 		Time: k.clock.Now(), Kind: event.SessionRotated, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
 		Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, ClientIPAddress: addressText(c.Address), By: k.creator(c, a, h),
 	})
-	if _, err := k.store.Commit(ctx, tx); err != nil {
+	_, err = k.store.Commit(ctx, tx)
+	if c.committed = !store.NotApplied(err); err != nil {
 		return api.Secret{}, err
 	}
 	c.record, c.repeated = r, true

@@ -169,12 +169,9 @@ func (k *Keeper) redeem(ctx context.Context, n *NewSession) (a *account.Account,
 
 // keepsTicket reports whether a log-in failed so that its ticket is good still:
 // nothing was changed, and there is no newer one.
-func keepsTicket(err error) bool {
-	if _, again := errors.AsType[*ChoiceError](err); again {
-		return false
-	}
-	_, refused := errors.AsType[*api.Error](err)
-	return refused || store.NotApplied(err)
+func (c *creation) keepsTicket(err error) bool {
+	_, again := errors.AsType[*ChoiceError](err)
+	return err != nil && !again && !c.committed
 }
 
 func deadTicket() *api.Error {
