@@ -113,5 +113,5 @@ const internalNames = `
 	defaultRetentionUnit defaultRetentionPeriod hostname hostUuid hostIpAddresses hostServerNamePort sessionHandle
 	maskedToken accountId realm roles realmRoles rolesMode authMethods authenticationTimestamp clientIpAddress clientIpAddresses userAgent
 	device status current maxSessionTimeoutSeconds rememberMe maxIdleExpirationTimestamp maxSessionExpirationTimestamp
-	abandonTimestamp endedTimestamp endReason endedBy revision properties lastAccessAccuracySeconds
+	lastClientIpAddress lastUserAgent lastDevice clientHandle abandonTimestamp endedTimestamp endReason endedBy revision properties lastAccessAccuracySeconds
 `
