@@ -123,7 +123,7 @@ func questions(s *stage, handle, token string) []question {
 	return []question{
 		validate,
 		ok("getSessionInfo", token, "getSessionInfo", nil),
-		ok("getSessionInfo by handle", operator, "getSessionInfo", object{"sessionHandle": handle}),
+		holds("getSessionInfo by handle", operator, "getSessionInfo", object{"sessionHandle": handle}, `"status":"active"`),
 		holds("explainSession", operator, "explainSession", object{"sessionHandle": handle}, `"status":"active"`),
 		holds("listSessions", operator, "listSessions", object{"usernameFilter": []string{"alice"}}, handle),
 		holds("countOnly", operator, "describeSessions", object{"filter": `username eq "alice"`, "countOnly": true}, `"count":1`),

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestStrangersToABrowser(t *testing.T) {
 	join := func() heard {
 		return s.must(t, spoken{bob, "createSession", object{"username": "issuer", "password": s.password, "joinClient": true}})
 	}
-	living, ended, removed, purged := join(), join(), join(), join()
+	purged := join()
 	end := func(action string, h heard) {
 		s.must(t, spoken{bob, action, object{"sessionHandle": h.Result.SessionHandle}})
 	}
@@ -40,7 +41,7 @@ func TestStrangersToABrowser(t *testing.T) {
 		s.byName["token:"+name], s.byName["handle:"+name] = h.Result.AuthToken, h.Result.SessionHandle
 	}
 	bob = s.byName["token:bob"]
-	living, ended, removed = join(), join(), join()
+	living, ended, removed := join(), join(), join()
 	end("endSession", ended)
 	end("removeSession", removed)
 
@@ -159,7 +160,7 @@ func TestAnotherUseOfATicket(t *testing.T) {
 		if h.Code != api.SessionLimitPerUsername || h.Data.Choice == nil {
 			t.Fatalf("not asked: %s", h.raw)
 		}
-		return h.Data.Choice.Ticket
+		return h.Data.Ticket
 	}
 	token := func(name string) string { return s.byName["token:"+name] }
 	own := s.byName["handle:alice"]
@@ -186,9 +187,7 @@ func TestAnotherUseOfATicket(t *testing.T) {
 		{"a longer life than allowed", "", object{"idleConnectionTimeoutSeconds": -1}, api.BadParam},
 	} {
 		params := object{"username": "alice", "ticket": ticket, "endSessionHandle": own}
-		for name, value := range tt.with {
-			params[name] = value
-		}
+		maps.Copy(params, tt.with)
 		if got := s.say(t, netip.Addr{}, spoken{tt.token, "createSession", params}); got.Code != tt.want || got.Result.AuthToken != "" {
 			t.Errorf("%s: %s, want %d", tt.why, got.raw, tt.want)
 		}
@@ -258,7 +257,7 @@ func TestTicketsTellNothing(t *testing.T) {
 		t.Fatalf("%s", asked.raw)
 	}
 	runs := hasher.Runs()
-	for _, ticket := range []string{"", "junk", asked.Data.Choice.Ticket[:63] + "0", asked.Data.Choice.Ticket} {
+	for _, ticket := range []string{"", "junk", asked.Data.Ticket[:63] + "0", asked.Data.Ticket} {
 		var want heard
 		for i, name := range []string{"nobody", "alice", "admin", "no name"} {
 			got := s.say(t, netip.Addr{}, spoken{"", "createSession", object{"username": name, "ticket": ticket, "endSessionHandle": s.byName["handle:bob"]}})

@@ -304,7 +304,8 @@ func (s *stage) appendNamed(dst []byte, member string, n *wire.Node, as string) 
 }
 
 // steady gives random bytes that are the same in each run and, at their
-// beginning, grow: sessions of one moment so sort by creation.
+// beginning, grow: sessions of one moment so sort by creation. Eight of them, by which a
+// lifetime is cut, are always the same: a fault moves no later cut.
 type steady struct {
 	mu     sync.Mutex
 	reads  uint32
@@ -316,6 +317,9 @@ func newSteady() *steady { return &steady{stream: rand.NewChaCha8([32]byte{1})} 
 func (r *steady) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(p) == 8 {
+		return copy(p, "\x00\x00\x00\x00\x00\x00\x00\x9b"), nil
+	}
 	n, err := r.stream.Read(p)
 	if len(p) >= 4 {
 		r.reads++
