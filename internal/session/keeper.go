@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"sessiond/internal/account"
@@ -29,6 +30,7 @@ type Keeper struct {
 	config   *config.Holder
 	stop     func()
 
+	upkeep    sync.Mutex // held by maintenance
 	purging   purging
 	oldestEnd atomic.Int64  // no tombstone is of an earlier end; 0: not known
 	goesOn    atomic.Uint32 // the shard that EachLiving begins with

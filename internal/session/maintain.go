@@ -48,6 +48,8 @@ func (k *Keeper) Run(ctx context.Context, report func(error)) {
 const turn = 300 * time.Millisecond
 
 func (k *Keeper) maintain(ctx context.Context, n int) error {
+	k.upkeep.Lock()
+	defer k.upkeep.Unlock()
 	inTurn := func(work func(context.Context, func() bool) error) error {
 		timer, cancel := context.WithTimeout(ctx, turn)
 		defer cancel()
@@ -68,6 +70,8 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 
 // Maintain does at once all that Run does in time.
 func (k *Keeper) Maintain(ctx context.Context) error {
+	k.upkeep.Lock()
+	defer k.upkeep.Unlock()
 	always := func() bool { return ctx.Err() == nil }
 	return errors.Join(k.endStolen(ctx), k.dropNonces(ctx), k.giveNotices(ctx, always), k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.flushSightings(ctx), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purgeAtOnce(ctx, always))
 }
