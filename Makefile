@@ -10,6 +10,8 @@ LISTEN   ?= 127.0.0.1:8080
 DATA     ?= ./data
 FUZZTIME ?= 60s
 SLICES   ?= 1 2 3 4 5
+MINUTES  ?= 25
+CAMPAIGN ?=
 TOOL     := go tool -modfile=tools/go.mod
 
 # The Debian packages that the targets below need beyond Go and make: a C
@@ -17,10 +19,11 @@ TOOL     := go tool -modfile=tools/go.mod
 # files, curl for what the pages tell to type, wrk as the load of the benchmark.
 PACKAGES := curl gcc libc6-dev git wrk
 
-# The folders with tests for `make test-system`.
+# The folders with tests for `make campaign` and `make test-system`.
+CAMPAIGNS    = $(shell grep -rl --include='*_test.go' '^func TestSystemCampaign' . | xargs -r dirname | sort -u)
 SYSTEM_TESTS = $(shell grep -rl --include='*_test.go' '^func TestSystem' . | xargs -r dirname | sort -u)
 
-.PHONY: help deps build run test test-system race check lint fmt tidy docs model linearize fuzz bench calm cover vuln clean
+.PHONY: help deps build run test test-system campaign race check lint fmt tidy docs model linearize fuzz bench calm cover vuln clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -54,6 +57,13 @@ test: ## run all tests that need no privilege and little time
 test-system: ## run the tests that need root or patience; what they lack fails them
 	@[ -n "$(SYSTEM_TESTS)" ] || { echo "test-system: found no TestSystem…" >&2; exit 1; }
 	go test -count=1 -v -tags system -run '^TestSystem' -timeout 20m $(SYSTEM_TESTS)
+
+campaign: ## run the long campaigns, or go on with them, for 25 minutes (MINUTES=25 CAMPAIGN=Crash for one of them)
+	@CAMPAIGN_DIR=$(CURDIR)/.campaign CAMPAIGN_PAGE=$(CURDIR)/docs/reliability.md \
+		CAMPAIGN_UNTIL=$$(($$(date +%s) + 60 * $(MINUTES))) \
+		go test -count=1 -v -p 1 -tags system -run '^TestSystemCampaign$(CAMPAIGN)' -timeout 0 $(CAMPAIGNS) | \
+		grep -v -e '^ *--- PASS' -e '^=== '; \
+	exit $${PIPESTATUS[0]}
 
 race: ## run the tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...

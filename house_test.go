@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 
 // testsMayImport is what any test may import besides what its package may.
 var testsMayImport = []string{
-	"internal/api", "internal/clock", "internal/network", "internal/wire",
+	"internal/api", "internal/campaign", "internal/clock", "internal/network", "internal/wire",
 	"store", "store/bolt", "store/faultstore", "store/mem", "store/storetest",
 }
 
@@ -78,7 +78,7 @@ var testLibraries = []string{
 }
 
 // testPackages are imported by tests alone, though they are no tests themselves.
-var testPackages = []string{"store/faultstore", "store/storetest"}
+var testPackages = []string{"internal/campaign", "store/faultstore", "store/storetest"}
 
 // borrowers are tests that may import a module of another package's, and why.
 var borrowers = map[string]string{
