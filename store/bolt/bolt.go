@@ -66,12 +66,24 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// bbolt returns what bbolt is to be opened with.
+func (o Options) bbolt() *bbolt.Options {
+	return &bbolt.Options{
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: 1 << 30, // address space only; a remap has to wait for all readers
+		MaxSize:         int(o.MaxSize),
+	}
+}
+
 // Store is an open file.
 type Store struct {
-	db    *bbolt.DB
-	file  *os.File // the one that db uses
-	feed  store.Feed
-	queue *queue
+	path    string
+	options Options
+	db      atomic.Pointer[bbolt.DB] // compacting puts another in its place; the writer does it
+	file    *os.File                 // the one that db uses; the writer's until written
+	feed    store.Feed
+	queue   *queue
 
 	failed  atomic.Pointer[error] // why writing has stopped
 	written chan struct{}         // closed when the writer has ended
@@ -90,17 +102,12 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openDB(file, &bbolt.Options{
-		NoFreelistSync:  true,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: 1 << 30, // address space only; a remap has to wait for all readers
-		NoStatistics:    true,
-		MaxSize:         int(o.MaxSize),
-	})
+	db, err := openDB(file, o.bbolt())
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, file: file, queue: newQueue(o.Queue), written: make(chan struct{})}
+	s := &Store{path: path, options: o, file: file, queue: newQueue(o.Queue), written: make(chan struct{})}
+	s.db.Store(db)
 	var st state
 	if err := s.read(func(tx *bbolt.Tx) (err error) {
 		st, err = readState(tx)
@@ -169,7 +176,7 @@ func (s *Store) Close() (err error) {
 			err = s.file.Close() // lets go of the lock; bbolt's memory is lost
 			return
 		}
-		if err = s.db.Close(); err != nil {
+		if err = s.db.Load().Close(); err != nil {
 			err = fmt.Errorf("bolt: closing the store: %w", err)
 		}
 	})

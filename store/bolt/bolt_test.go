@@ -40,7 +40,7 @@ type checked struct {
 }
 
 func (c checked) Close() error {
-	path, again := c.db.Path(), c.closed.Load()
+	path, again := c.path, c.closed.Load()
 	err := c.Store.Close()
 	if !again {
 		verified(c.t, path)

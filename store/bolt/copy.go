@@ -1,12 +1,15 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 
 	"go.etcd.io/bbolt"
+
+	"sessiond/store"
 )
 
 // rewrite makes a new, compact file at path of all values that from holds, once it
@@ -14,7 +17,7 @@ import (
 // durable, but for its name. Where anything is wrong there is none, and from is
 // as it was.
 func rewrite(ctx context.Context, from *os.File, path string) error {
-	b, err := newBuilder(path)
+	b, err := newBuilder(path, Options{})
 	if err != nil {
 		return err
 	}
@@ -32,73 +35,182 @@ func rewrite(ctx context.Context, from *os.File, path string) error {
 }
 
 // A builder fills a new file with stored values. It is quickest, and the file
-// smallest, when they come kind by kind and in order.
+// smallest, when they come kind by kind and in order. The file is locked against
+// other processes until it is closed.
 type builder struct {
 	db    *bbolt.DB
 	file  *os.File
-	tx    *bbolt.Tx // nil: none is open
-	size  int       // bytes in tx
-	found census
+	found census // of what was added so far
 
-	// The bucket of the value that came last.
-	kind   string
-	bucket *bbolt.Bucket
+	tx      *bbolt.Tx // nil: none is open
+	buckets []bucket
+	memory  []byte // of the values in tx, which bbolt reads until it ends
+	size    int    // bytes in tx
 }
 
 // newBuilder makes the file at path, which must not exist.
-func newBuilder(path string) (*builder, error) {
+func newBuilder(path string, o Options) (*builder, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return nil, fmt.Errorf("bolt: a new file cannot be made: %w", err)
 	}
-	db, err := openDB(f, &bbolt.Options{
-		NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
-		NoSync: true, NoGrowSync: true, // finish does, once
-	})
+	how := o.bbolt()
+	how.NoSync, how.NoGrowSync = true, true // commit does it
+	db, err := openDB(f, how)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
 	return &builder{db: db, file: f}, nil
 }
 
-// add puts a stored value, as it is. Its bytes may change afterwards.
+// add puts a stored value, as it is; it may take the place of another. Its bytes may
+// change afterwards.
 func (b *builder) add(kind string, name, value []byte) error {
-	const enough = 4 << 20 // bytes in a transaction
-	if b.size > enough {
-		if err := b.commit(); err != nil {
-			return err
-		}
+	at, err := b.bucket(kind, true)
+	if err != nil {
+		return err
 	}
+	if bytes.Compare(name, at.last) > 0 {
+		at.last = append(at.last[:0], name...)
+	} else if old := at.look(name); old != nil {
+		b.found.remove(old)
+	}
+	value = b.keep(value)
+	if err := at.b.Put(name, value); err != nil {
+		return writing(err)
+	}
+	b.found.add(value)
+	return b.grown(len(name) + len(value))
+}
+
+// remove takes a value out again, if there is one.
+func (b *builder) remove(kind string, name []byte) error {
+	at, err := b.bucket(kind, false)
+	if err != nil {
+		return err
+	}
+	old := at.look(name)
+	if old == nil {
+		return nil
+	}
+	b.found.remove(old)
+	if err := at.b.Delete(name); err != nil {
+		return writing(err)
+	}
+	return b.grown(len(name))
+}
+
+// rev returns the revision of a value, 0 if there is none.
+func (b *builder) rev(kind string, name []byte) (store.Rev, error) {
+	at, err := b.bucket(kind, false)
+	if err != nil {
+		return 0, err
+	}
+	v := at.look(name)
+	if v == nil {
+		return 0, nil
+	}
+	rev, _, err := unseal(kind, name, v)
+	return rev, err
+}
+
+// bucket returns the bucket of a kind, which is made if need be and made says so.
+func (b *builder) bucket(kind string, made bool) (*bucket, error) {
 	if b.tx == nil {
 		tx, err := b.db.Begin(true)
 		if err != nil {
-			return fmt.Errorf("bolt: %w", err)
+			return nil, writing(err)
 		}
-		b.tx, b.kind, b.bucket = tx, "", nil
+		b.tx = tx
 	}
-	if b.bucket == nil || b.kind != kind {
-		bucket, err := b.tx.CreateBucketIfNotExists([]byte(kind))
+	i := 0
+	for i < len(b.buckets) && b.buckets[i].kind != kind {
+		i++
+	}
+	if i == len(b.buckets) {
+		b.buckets = append(b.buckets, bucket{kind: kind})
+		b.buckets[i].open(b.tx.Bucket([]byte(kind)))
+	}
+	at := &b.buckets[i]
+	if at.b == nil && made {
+		found, err := b.tx.CreateBucket([]byte(kind))
 		if err != nil {
-			return fmt.Errorf("bolt: %w", err)
+			return nil, writing(err)
 		}
-		bucket.FillPercent = fill
-		b.kind, b.bucket = kind, bucket
+		at.open(found)
 	}
-	b.size += len(name) + len(value)
-	b.found.add(value)
-	if err := b.bucket.Put(name, own(value)); err != nil {
-		return fmt.Errorf("bolt: %w", err)
+	return at, nil
+}
+
+// keep copies a value to where it stays until the commit.
+func (b *builder) keep(value []byte) []byte {
+	if cap(b.memory)-len(b.memory) < len(value) {
+		b.memory = make([]byte, 0, max(len(value), 256<<10))
+	}
+	from := len(b.memory)
+	b.memory = append(b.memory, value...)
+	return b.memory[from:len(b.memory):len(b.memory)]
+}
+
+// grown commits once there is enough for it: little at a time, so that nobody else
+// waits long for the disk.
+func (b *builder) grown(n int) error {
+	const enough = 2 << 20
+	if b.size += n; b.size < enough {
+		return nil
+	}
+	return b.commit()
+}
+
+// commit makes durable what was added.
+func (b *builder) commit() error {
+	tx := b.tx
+	if tx == nil {
+		return nil
+	}
+	b.tx, b.size, b.memory = nil, 0, nil
+	clear(b.buckets)
+	b.buckets = b.buckets[:0]
+	err := tx.Commit()
+	if err == nil {
+		err = b.file.Sync()
+	}
+	if err != nil {
+		return writing(err)
 	}
 	return nil
 }
 
-func (b *builder) commit() error {
-	tx := b.tx
-	if b.tx, b.size = nil, 0; tx == nil {
-		return nil
+// settle makes the file a store with the given state, durable, and no longer than
+// it has to be. What was added has to be what the state counts. More may be added
+// afterwards, and that settled.
+func (b *builder) settle(st state) error {
+	if b.found != st.held {
+		return corrupt("the copy holds %d values with the sum %x; there should be %d, with %x", b.found.count, b.found.sum, st.held.count, st.held.sum)
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("bolt: writing a new file: %w", err)
+	at, err := b.bucket(metaKind, true)
+	if err != nil {
+		return err
+	}
+	if err := writeState(at.b, st); err != nil {
+		return writing(err)
+	}
+	if err := b.commit(); err != nil {
+		return err
+	}
+	var used int64
+	err = b.db.View(func(tx *bbolt.Tx) error {
+		used = tx.Size()
+		return nil
+	})
+	if err == nil {
+		err = b.file.Truncate(used)
+	}
+	if err == nil {
+		err = b.file.Sync()
+	}
+	if err != nil {
+		return writing(err)
 	}
 	return nil
 }
@@ -107,24 +219,14 @@ func (b *builder) commit() error {
 // values that were added, whatever it said.
 func (b *builder) finish(st state) error {
 	st.held = b.found
-	err := b.commit()
-	if err == nil {
-		err = b.db.Update(func(tx *bbolt.Tx) error {
-			bucket, err := tx.CreateBucketIfNotExists(metaBucket)
-			if err != nil {
-				return err
-			}
-			return writeState(bucket, st)
-		})
-	}
-	if err == nil {
-		err = b.file.Sync()
-	}
-	if err != nil {
+	if err := b.settle(st); err != nil {
 		b.abandon()
-		return fmt.Errorf("bolt: writing a new file: %w", err)
+		return err
 	}
-	return b.db.Close()
+	if err := b.db.Close(); err != nil {
+		return writing(err)
+	}
+	return nil
 }
 
 // abandon closes the file and removes it.
@@ -136,3 +238,5 @@ func (b *builder) abandon() {
 	_ = b.db.Close()
 	_ = os.Remove(path)
 }
+
+func writing(err error) error { return fmt.Errorf("bolt: writing a new file: %w", err) }

@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -53,5 +55,35 @@ func TestRewriteRefusesWhatIsDamaged(t *testing.T) {
 	}
 	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file is left: %v", err)
+	}
+}
+
+// Who waited for the lock of a file that has lost its name to another must not take
+// it for the store.
+func TestAFileWithoutItsNameIsNoStore(t *testing.T) {
+	path := sample(t)
+	old, err := os.OpenFile(path, os.O_RDWR, fileMode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock(t.Context(), old, syscall.LOCK_EX, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := os.OpenFile(path, os.O_RDWR, fileMode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = waiting.Close() }()
+	tried := make(chan error, 1)
+	go func() { tried <- lock(t.Context(), waiting, syscall.LOCK_EX, 10*time.Second) }()
+	fresh := filepath.Join(t.TempDir(), "new.db")
+	if err := rewrite(t.Context(), old, fresh); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Rename(fresh, path), old.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-tried; !errors.Is(err, ErrLocked) {
+		t.Errorf("%v, want ErrLocked", err)
 	}
 }

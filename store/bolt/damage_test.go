@@ -49,24 +49,28 @@ func damage(t *testing.T, path string, change func(file []byte) []byte) {
 	}
 }
 
+// flipped flips a bit of a text wherever it stands: older pages may hold it as well.
+func flipped(t *testing.T, file []byte, text string) []byte {
+	t.Helper()
+	hits := 0
+	for at := 0; ; hits++ {
+		i := bytes.Index(file[at:], []byte(text))
+		if i < 0 {
+			break
+		}
+		at += i
+		file[at+4] ^= 0x10
+		at++
+	}
+	if hits == 0 {
+		t.Fatal("the value is not in the file")
+	}
+	return file
+}
+
 func TestFlippedBitInAValue(t *testing.T) {
 	path := sample(t)
-	damage(t, path, func(file []byte) []byte {
-		hits := 0
-		for at := 0; ; hits++ { // older pages may hold it as well
-			i := bytes.Index(file[at:], []byte("the value of 3 and 21"))
-			if i < 0 {
-				break
-			}
-			at += i
-			file[at+4] ^= 0x10
-			at++
-		}
-		if hits == 0 {
-			t.Fatal("the value is not in the file")
-		}
-		return file
-	})
+	damage(t, path, func(file []byte) []byte { return flipped(t, file, "the value of 3 and 21") })
 	_, err := Verify(t.Context(), path, nil)
 	if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), `kind a, key "a/3-21"`) {
 		t.Errorf("Verify: %v, want ErrCorrupt with kind and key", err)

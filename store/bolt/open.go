@@ -103,7 +103,7 @@ func lock(ctx context.Context, f *os.File, how int, wait time.Duration) error {
 			if err != nil {
 				return fmt.Errorf("bolt: locking the store: %w", err)
 			}
-			return nil
+			return named(f)
 		}
 		if rounds == 0 {
 			return fmt.Errorf("bolt: %s: %w", f.Name(), ErrLocked)
@@ -114,6 +114,19 @@ func lock(ctx context.Context, f *os.File, how int, wait time.Duration) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// named says ErrLocked if f no longer has the name that it was opened by: while its
+// lock was waited for, a server has compacted it into another file.
+func named(f *os.File) error {
+	its, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("bolt: %w", err)
+	}
+	if found, err := os.Stat(f.Name()); err != nil || !os.SameFile(its, found) {
+		return fmt.Errorf("bolt: %s: %w", f.Name(), ErrLocked)
+	}
+	return nil
 }
 
 // openDB hands an open, locked file to bbolt, and closes it if bbolt does not

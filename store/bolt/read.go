@@ -162,13 +162,25 @@ func (s *Store) read(fn func(*bbolt.Tx) error) error {
 		return store.ErrStopped
 	}
 	return guard(func() error {
-		tx, err := s.db.Begin(false)
+		tx, err := s.begin()
 		if err != nil {
 			return fmt.Errorf("%w: %w", store.ErrStopped, err)
 		}
 		defer func() { _ = tx.Rollback() }() // of a read: cannot fail
 		return fn(tx)
 	})
+}
+
+// begin begins to read, in the file that has taken the place of another if it just
+// has.
+func (s *Store) begin() (*bbolt.Tx, error) {
+	for {
+		db := s.db.Load()
+		tx, err := db.Begin(false)
+		if err == nil || s.db.Load() == db {
+			return tx, err
+		}
+	}
 }
 
 // guard turns a crash of fn, be it a panic or a fault of mapped memory, into an

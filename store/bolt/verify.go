@@ -49,7 +49,8 @@ func Verify(ctx context.Context, path string, report func(stage string, n uint64
 		return sum, err
 	}
 	// Never written to: it has no queue and no writer.
-	s := &Store{db: db, file: f}
+	s := &Store{file: f}
+	s.db.Store(db)
 	return sum, errors.Join(structure(s, report), sum.log(ctx, s, report), db.Close())
 }
 
@@ -98,7 +99,7 @@ func structure(s *Store, report func(string, uint64)) error {
 		if found != nil {
 			return fmt.Errorf("%w: %w", store.ErrCorrupt, found)
 		}
-		report("pages", uint64(tx.Size()/int64(s.db.Info().PageSize))) //nolint:gosec // a size
+		report("pages", uint64(tx.Size()/int64(s.db.Load().Info().PageSize))) //nolint:gosec // a size
 		return nil
 	})
 }

@@ -132,7 +132,7 @@ func (w *writer) transact(batch []*request) (err error) {
 			w.wedged = !release(tx)
 		}
 	}()
-	if tx, err = w.db.Begin(true); err != nil {
+	if tx, err = w.db.Load().Begin(true); err != nil {
 		return w.stop(err, store.ErrStopped)
 	}
 	w.reset()
@@ -197,7 +197,7 @@ func (w *writer) full(err error) bool {
 	}
 	// bbolt hides the cause when the file cannot grow, so it is asked for again.
 	info, err := w.file.Stat()
-	return err == nil && noSpace(w.file.Truncate(info.Size()+int64(w.db.AllocSize)))
+	return err == nil && noSpace(w.file.Truncate(info.Size()+int64(w.db.Load().AllocSize)))
 }
 
 func noSpace(err error) bool {
