@@ -16,8 +16,9 @@ TOOL     := go tool -modfile=tools/go.mod
 
 # The Debian packages that the targets below need beyond Go and make: a C
 # compiler for the race detector, git for versions and the list of committed
-# files, curl for what the pages tell to type, wrk as the load of the benchmark.
-PACKAGES := curl gcc libc6-dev git wrk
+# files, curl for what the pages tell to type, wrk as the load of the benchmark,
+# the proxies that stand in front of the server.
+PACKAGES := curl gcc git haproxy libc6-dev nginx-light wrk
 
 # The folders with tests for `make campaign` and `make test-system`.
 CAMPAIGNS    = $(shell grep -rl --include='*_test.go' '^func TestSystemCampaign' . | xargs -r dirname | sort -u)

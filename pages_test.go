@@ -110,6 +110,27 @@ func typeIn(t *testing.T, script string) (output string, codes []string) {
 	return string(text), codes
 }
 
+// The files that proxies.md shows are those that are tested behind real proxies.
+func TestProxiesPageShowsWhatIsTested(t *testing.T) {
+	page, err := os.ReadFile("docs/proxies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/proxies/*")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(page), "\n"+string(text)+"```\n") {
+			t.Errorf("the page does not show %s", file)
+		}
+	}
+}
+
 // A link between pages leads somewhere.
 func TestLinksLeadSomewhere(t *testing.T) {
 	guides, err := filepath.Glob("docs/*.md")
