@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"internal/clock":    {},
 	"internal/config":   {"internal/api", "internal/wire"},
 	"internal/event":    {"internal/api", "internal/wire", "store"},
+	"internal/faultfs":  {},
 	"internal/filter":   {"internal/api"},
 	"internal/httpd":    {"internal/api", "internal/config", "internal/logging", "internal/network"},
 	"internal/logging":  {"internal/api"},
@@ -48,7 +49,7 @@ var mayImport = map[string][]string{
 
 // testsMayImport is what any test may import besides what its package may.
 var testsMayImport = []string{
-	"internal/api", "internal/campaign", "internal/clock", "internal/network", "internal/wire",
+	"internal/api", "internal/campaign", "internal/clock", "internal/faultfs", "internal/network", "internal/wire",
 	"store", "store/bolt", "store/faultstore", "store/mem", "store/storetest",
 }
 
@@ -64,6 +65,7 @@ var owners = []struct{ module, owner, reason string }{
 	{"github.com/jedib0t/go-pretty/v6", "internal/cli", "tables on a terminal"},
 	{"golang.org/x/term", "internal/cli", "is anybody looking, and passwords unseen"},
 	{"google.golang.org/protobuf", "internal/session", "varints of the record's encoding"},
+	{"github.com/hanwen/go-fuse/v2", "internal/faultfs", "a file system whose power can be cut, for tests"},
 	{"github.com/mileusna/useragent", "internal/session", "browser and system of a session"},
 }
 
@@ -79,7 +81,7 @@ var testLibraries = []string{
 }
 
 // testPackages are imported by tests alone, though they are no tests themselves.
-var testPackages = []string{"internal/campaign", "store/faultstore", "store/storetest"}
+var testPackages = []string{"internal/campaign", "internal/faultfs", "store/faultstore", "store/storetest"}
 
 // borrowers are tests that may import a module of another package's, and why.
 var borrowers = map[string]string{
