@@ -47,7 +47,9 @@ func TestSystemFlood(t *testing.T) {
 		known      = 5   // who have logged in before
 		everyKnown = 300 * time.Millisecond
 	)
-	p := floodedServer(t)
+	config := services(nil)
+	config["maxConnectionsPerIpAddress"] = 1000
+	p := loggedServer(t, config)
 	staff := hire(t, p)
 	admin := newClient(p, staff.admin.AuthToken)
 	defer admin.close()
@@ -108,12 +110,10 @@ const (
 	wanted         = 10 // log-ins of strangers for each that is checked
 )
 
-// floodedServer is a server with the hashes of every day, which logs to a file:
+// loggedServer is a server with the hashes of every day, which logs to a file:
 // reading its log would cost the test's clients their time.
-func floodedServer(t *testing.T) *process {
+func loggedServer(t *testing.T, config map[string]any) *process {
 	t.Helper()
-	config := services(nil)
-	config["maxConnectionsPerIpAddress"] = 1000
 	h := newHome(t, config)
 	path := filepath.Join(t.TempDir(), "log")
 	log, err := os.Create(path)

@@ -93,10 +93,11 @@ type process struct {
 	ready  time.Duration // from its start to the first 200 of /readyz
 }
 
-// start runs a server until it is ready.
-func (h home) start(t *testing.T) *process {
+// start runs a server until it is ready, under a command such as prlimit if there
+// is one.
+func (h home) start(t *testing.T, under ...string) *process {
 	t.Helper()
-	p := h.launch(t)
+	p := h.launch(t, under...)
 	begun := time.Now()
 	const patience = 30 * time.Second
 	select {
@@ -123,9 +124,10 @@ func (h home) start(t *testing.T) *process {
 }
 
 // launch runs a server and waits for nothing.
-func (h home) launch(t *testing.T) *process {
+func (h home) launch(t *testing.T, under ...string) *process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestMainProcess$", "--", "serve", "--config", h.config, "--data", h.data) //nolint:noctx // it has ends of its own: kill, terminate
+	args := append(under, os.Args[0], "-test.run=^TestMainProcess$", "--", "serve", "--config", h.config, "--data", h.data)
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it has ends of its own: kill, terminate
 	cmd.Env = append(os.Environ(), childMark+"=1", "SESSIOND_ADMIN_PASSWORD="+adminPassword)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is killed leaves nothing running
 	p := &process{t: t, cmd: cmd, output: &output{address: make(chan string, 1)}, exited: make(chan struct{})}

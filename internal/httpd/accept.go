@@ -46,9 +46,17 @@ func (s *Server) accept(l *listener) {
 	}
 }
 
+// sendBuffer is how much of the answers to a client that does not read the kernel
+// keeps. It would let that grow to megabytes for each, until it runs out of memory
+// for the connections of everybody.
+const sendBuffer = 128 << 10
+
 // admit serves a connection, or refuses it at once if there are too many.
 func (s *Server) admit(l *listener, nc net.Conn) {
 	cfg := s.options.Holder.Get()
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // one that fails is closed already
+	}
 	c := &conn{Conn: nc, listener: l, gate: &s.gate, address: addressOf(nc.RemoteAddr())}
 	if c.address.IsValid() && !isTrusted(c.address, cfg.TrustedProxies) {
 		c.counted = c.address
