@@ -54,6 +54,8 @@ type Options struct {
 	Queue   int           // commits that may wait, and as many urgent ones; 0 means 4,096
 	MaxSize int64         // bytes that the file may grow to, then commits get ErrFull; 0 means no limit
 	Lock    time.Duration // how long to wait for another process to let go of the file; 0 means 1 s
+
+	point func(name string) // of tests: told of moments at which a crash would be hard to survive
 }
 
 func (o Options) withDefaults() Options {
@@ -129,7 +131,21 @@ func (s *Store) Commit(ctx context.Context, tx store.Tx) (store.Rev, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("%w: %w", store.ErrBusy, err)
 	}
-	r := newRequest(tx)
+	return s.enqueue(ctx, newRequest(tx))
+}
+
+// errand has the writer do something between two batches: what it reads and changes
+// of the writer is then settled, told to all watchers and durable. Errors are those
+// of Commit, and what do returns.
+func (s *Store) errand(ctx context.Context, do func(*writer) error) error {
+	r := newRequest(store.Tx{Urgent: true})
+	r.errand = do
+	_, err := s.enqueue(ctx, r)
+	return err
+}
+
+// enqueue hands r to the writer and waits for its answer.
+func (s *Store) enqueue(ctx context.Context, r *request) (store.Rev, error) {
 	if err := s.queue.push(r); err != nil {
 		r.free()
 		return 0, err

@@ -31,6 +31,8 @@ func child(role string) bool {
 	switch role {
 	case "commit":
 		fail(commitForever(path, os.Args[len(os.Args)-1]))
+	case "compact":
+		fail(compactForever(path, os.Args[len(os.Args)-1]))
 	case "full, growing":
 		fail(fillUp(path, 64<<10))
 	case "full, writing":
@@ -108,6 +110,11 @@ func commitForever(path, round string) error {
 	if err != nil {
 		return err
 	}
+	commitInto(ctx, s, round)
+	return nil
+}
+
+func commitInto(ctx context.Context, s *Store, round string) {
 	var group sync.WaitGroup
 	for worker := range 16 {
 		group.Go(func() {
@@ -124,7 +131,6 @@ func commitForever(path, round string) error {
 		})
 	}
 	group.Wait()
-	return nil
 }
 
 func TestFullDiskRefusesAndGoesOn(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 // and the writer claims it: the caller to withdraw it, the writer to settle it.
 type request struct {
 	tx      store.Tx
+	errand  func(*writer) error // instead of tx: what the writer does between two batches
 	claimed atomic.Bool
 	done    chan struct{} // holds one: the answer is there
 

@@ -55,7 +55,9 @@ func (w *writer) run() {
 		if batch, ok = w.queue.take(batch[:0], maxBatch); !ok {
 			return
 		}
-		w.commit(claimed(batch))
+		if batch = w.errands(claimed(batch)); len(batch) > 0 {
+			w.commit(batch)
+		}
 		// Who was just answered tends to come back at once.
 		w.queue.linger(min(maxBatch, len(batch)+int(w.queue.waiting.Load())))
 		clear(batch)
@@ -73,6 +75,22 @@ func claimed(batch []*request) []*request {
 		}
 	}
 	return live
+}
+
+// errands does what is no commit, and returns the others.
+func (w *writer) errands(batch []*request) []*request {
+	left := batch[:0]
+	for _, r := range batch {
+		if r.errand == nil {
+			left = append(left, r)
+			continue
+		}
+		if r.err = store.ErrStopped; w.Failed() == nil {
+			r.err = guard(func() error { return r.errand(w) })
+		}
+		r.answer()
+	}
+	return left
 }
 
 // commit settles and answers a batch.

@@ -1,0 +1,96 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// ErrExists means that there is a file of that name, which was left as it is.
+var ErrExists = errors.New("bolt: there is a file of that name")
+
+// reserve is what a copy leaves free on its disk, in bytes: the store has to grow.
+const reserve = 32 << 20
+
+// Backup writes a copy of the store, which goes on meanwhile, to a new file at path;
+// its folder must exist. The copy is what the store was at one moment during the
+// call: it holds every commit that was acknowledged before. It has the name once it
+// is complete, durable and verified, and says what it holds. Without that there is
+// no file at path. Errors: ErrExists; *NoRoomError, before anything is copied; those
+// of Verify; ctx's; or what the system says. One that takes far longer than it
+// should is given up.
+func (s *Store) Backup(ctx context.Context, path string, o CopyOptions) (Summary, error) {
+	ctx, cancel := s.deadline(ctx, o)
+	defer cancel()
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return Summary{}, errors.Join(err, ErrExists)
+	}
+	if err := sweep(path); err != nil {
+		return Summary{}, err
+	}
+	used, free := s.Size()
+	if err := room(filepath.Dir(path), used-free+reserve); err != nil {
+		return Summary{}, err
+	}
+	draft := path + draftFile
+	c, err := newCopier(ctx, s, draft, o)
+	if err != nil {
+		return Summary{}, err
+	}
+	err = c.values(ctx)
+	if err == nil {
+		err = c.settle(ctx, true)
+	}
+	c.close()
+	if err != nil {
+		c.to.abandon()
+		return Summary{}, err
+	}
+	if err := c.to.db.Close(); err != nil {
+		return Summary{}, errors.Join(writing(err), os.Remove(draft))
+	}
+	return publish(ctx, draft, path, o)
+}
+
+// publish gives a draft that is durable its name, once it is verified.
+func publish(ctx context.Context, draft, path string, o CopyOptions) (Summary, error) {
+	defer func() { _ = os.Remove(draft) }() // what stays is swept
+	sum, err := Verify(ctx, draft, nil)
+	if err != nil {
+		return Summary{}, fmt.Errorf("bolt: the copy is not what it should be: %w", err)
+	}
+	if o.Report != nil {
+		o.Report(sum.Bytes, sum.Bytes)
+	}
+	if err = os.Link(draft, path); errors.Is(err, fs.ErrExist) {
+		return Summary{}, ErrExists
+	}
+	if err != nil {
+		err = os.Rename(draft, path) // file systems without hard links
+	}
+	if err == nil {
+		err = dirSync(filepath.Dir(path))
+	}
+	if err != nil {
+		return Summary{}, fmt.Errorf("bolt: giving the copy its name: %w", err)
+	}
+	return sum, nil
+}
+
+// draftFile ends the name of a copy that is not complete; sweep knows it.
+const draftFile = ".new-copy"
+
+// deadline gives a copy ten minutes, and twice what its rate makes it take.
+func (s *Store) deadline(ctx context.Context, o CopyOptions) (context.Context, context.CancelFunc) {
+	const slowest = 64 << 20 // bytes a second, of a disk without a rate
+	rate := o.Rate
+	if rate <= 0 || rate > slowest {
+		rate = slowest
+	}
+	size, _ := s.Size()
+	return context.WithTimeoutCause(ctx, 10*time.Minute+2*time.Duration(size/rate)*time.Second, errors.New("bolt: the copy took far longer than it should"))
+}
