@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 //     acknowledged or under way,
 //   - each session whose end was acknowledged is dead,
 //   - nothing lives that nobody created: at most one session for each creation under way,
+//   - what was written into a session, a new token among it, is there,
 //   - an account's sessions that were ended together are dead together or not at all,
 //   - what is listed, counted and validated is the same,
 //   - exactly as many sessions fit below each limit as the limit says,
@@ -38,7 +40,11 @@ const (
 
 	limitReached        = 21301
 	limitPerUsername    = 21303
+	overloaded          = 21901
+	storageFull         = 21902
+	storageFailed       = 21903
 	shuttingDown        = 21904
+	outcomeUnknown      = 21905
 	invalidAuthToken    = 12031
 	validatedAtOnce     = 1000
 	handlesAtOnce       = 50
@@ -53,9 +59,10 @@ const (
 // crash kills a server so many times, and fails if it takes longer than bound
 // to be ready again.
 func crash(t *testing.T, rounds int, bound time.Duration) {
-	h := newHome(t, services(map[string]any{"maxJsonApiSessions": totalLimit, "maxJsonApiSessionsPerUsername": accountLimit}))
+	h := newHome(t, crowded())
 	p := h.start(t)
 	l := newLedger(hire(t, p))
+	l.enlist(t, p)
 	slowest := p.ready
 	for round := range rounds {
 		if t.Failed() {
@@ -81,16 +88,17 @@ func crash(t *testing.T, rounds int, bound time.Duration) {
 		t.Errorf("exit code %d after %v, want 0:\n%s", code, took, p.output)
 	}
 	verified(t, h)
-	t.Logf("%d rounds of kill -9: %d creates and %d ends acknowledged, %d validated; under way when killed: %d creates (%d survived), %d ends (%d done); slowest start %v",
-		rounds, l.creates, l.ends, l.validations.Load(), l.openCreates, l.adopted, l.openEnds, l.openEndsDone, slowest.Round(time.Millisecond))
+	t.Logf("%d rounds of kill -9: %d creates, %d ends and %d other changes acknowledged, %d validated; under way when killed: %d creates (%d survived), %d ends (%d done); slowest start %v",
+		rounds, l.creates, l.ends, l.changes, l.validations.Load(), l.openCreates, l.adopted, l.openEnds, l.openEndsDone, slowest.Round(time.Millisecond))
 }
 
 // A server that is asked to stop answers every request that it took in: what was
 // not answered had no effect. It keeps the last uses that were in memory alone.
 func TestDrain(t *testing.T) {
-	h := newHome(t, services(nil))
+	h := newHome(t, roomy())
 	p := h.start(t)
 	l := newLedger(hire(t, p))
+	l.enlist(t, p)
 	used := useUntilLater(t, p, l.staff.issuer)
 	var code int
 	var took time.Duration
@@ -168,13 +176,18 @@ func (l *ledger) load(t *testing.T, p *process, d time.Duration, end func()) {
 	var group sync.WaitGroup
 	for n := range crashClients {
 		group.Go(func() {
-			w := newWorker(l, p, n)
+			w := newWorker(l, p)
 			defer w.close()
 			for ctx.Err() == nil {
-				if err := w.step(ctx); err != nil {
-					if !ending.Load() {
-						t.Errorf("client %d: %v", n, err)
-					}
+				begun := time.Now()
+				err := w.step(ctx)
+				l.busy(time.Since(begun))
+				if w, ok := errors.AsType[*wrong](err); ok {
+					l.note(t, w.figure, "client %d: %s", n, w.text)
+				} else if err != nil && !ending.Load() {
+					t.Errorf("client %d: %v", n, err)
+				}
+				if err != nil {
 					return
 				}
 			}
@@ -195,9 +208,9 @@ type worker struct {
 	own                        []*record // of that account
 }
 
-func newWorker(l *ledger, p *process, n int) *worker {
+func newWorker(l *ledger, p *process) *worker {
 	return &worker{
-		ledger: l, account: fmt.Sprintf("client-%d-%s", n, l.nextOp()),
+		ledger: l, account: l.anAccount(),
 		issuer: newClient(p, l.staff.issuer.AuthToken), key: newClient(p, l.staff.issuerKey.AuthToken),
 		admin: newClient(p, l.staff.admin.AuthToken), nobody: newClient(p, ""),
 	}
@@ -213,15 +226,23 @@ func (w *worker) close() {
 // what it must not.
 func (w *worker) step(ctx context.Context) error {
 	switch dice := rand.N(100); {
-	case dice < 38:
+	case dice < 30:
 		_, err := w.create(ctx, w.begin(sharedAccountPrefix+fmt.Sprint(rand.N(users)), false))
 		return err
-	case dice < 46:
+	case dice < 31:
+		return w.logIn(ctx)
+	case dice < 40:
 		return w.endAccount(ctx)
-	case dice < 62:
+	case dice < 53:
 		return w.end(ctx)
-	case dice < 72:
+	case dice < 60:
 		return w.revoke(ctx)
+	case dice < 70:
+		return w.alter(ctx)
+	case dice < 74:
+		return w.rotate(ctx)
+	case dice < 76:
+		return w.refresh(ctx)
 	case dice < 88:
 		return w.validateLive(ctx)
 	default:
@@ -237,39 +258,25 @@ func (w *worker) create(ctx context.Context, r *record) (bool, error) {
 	if r.permanent {
 		c = w.issuer
 	}
-	err := c.call(ctx, "createSession", params{
-		"realm": "app", "username": r.username, "permanentSession": r.permanent, "description": r.op,
-	}, &made)
-	switch codeOf(err) {
-	case 0:
-		w.created(r, made)
+	return w.made(r, &made, w.change(ctx, c, "createSession", r.asked(), &made))
+}
+
+// made notes how a creation went.
+func (w *worker) made(r *record, made *credential, err error) (bool, error) {
+	switch code := codeOf(err); {
+	case code == 0:
+		w.created(r, *made)
 		return true, nil
-	case limitReached, limitPerUsername, shuttingDown:
+	case code == limitReached, code == limitPerUsername, code == shuttingDown:
 		w.refused(r)
+		return false, nil
+	case w.unsure(err):
+		if code != outcomeUnknown {
+			w.refused(r)
+		}
 		return false, nil
 	}
 	return false, err
-}
-
-// end ends a session by its own token.
-func (w *worker) end(ctx context.Context) error {
-	r := w.checkOut()
-	if r == nil {
-		return nil
-	}
-	if r.token == "" {
-		w.checkIn(r)
-		return nil
-	}
-	c := *w.nobody
-	c.token = r.token
-	var done struct{ AlreadyEnded bool }
-	w.ending(r)
-	err := c.call(ctx, "deleteSession", nil, &done)
-	if err == nil && done.AlreadyEnded {
-		return fmt.Errorf("a session that lived had already ended: %s", r.op)
-	}
-	return w.settle(err, r)
 }
 
 // revoke ends a few sessions by their handles.
@@ -297,22 +304,7 @@ func (w *worker) endAccount(ctx context.Context) error {
 		}
 		return err
 	}
-	w.ending(w.own...)
-	for _, r := range w.own {
-		r.together = w.account
-	}
-	var done struct{ Revoked int }
-	err := w.admin.call(ctx, "revokeSessions", params{
-		"accounts": []any{params{"realm": "app", "username": w.account}}, "includePermanent": true,
-	}, &done)
-	if err == nil && done.Revoked != len(w.own) {
-		return fmt.Errorf("%d of %d sessions of %s were revoked", done.Revoked, len(w.own), w.account)
-	}
-	if err := w.settle(err, w.own...); err != nil {
-		return err
-	}
-	w.own = nil
-	return nil
+	return w.endOwn(ctx)
 }
 
 // validateLive asks about a session that lives and that nobody ends meanwhile.
@@ -327,7 +319,7 @@ func (w *worker) validateLive(ctx context.Context) error {
 	}
 	valid, err := w.validate(ctx, r)
 	if err == nil && !valid {
-		return fmt.Errorf("a session that lives is not valid: %s", r.op)
+		return &wrong{deadTokens, "a session that lives is not valid: " + r.op}
 	}
 	return err
 }
@@ -339,22 +331,24 @@ func (w *worker) validateEnded(ctx context.Context) error {
 	}
 	valid, err := w.validate(ctx, r)
 	if err == nil && valid {
-		return fmt.Errorf("a session is valid whose end was acknowledged: %s", r.op)
+		return &wrong{aliveTokens, "a session is valid whose end was acknowledged: " + r.op}
 	}
 	return err
 }
 
-// validate asks with the session's own token, or the administrator's.
+// validate asks with one of the session's own tokens, or the administrator's.
 func (w *worker) validate(ctx context.Context, r *record) (bool, error) {
 	w.validations.Add(1)
+	token := r.token
+	if n := len(r.replaced); n > 0 && rand.N(3) == 0 {
+		token = r.replaced[rand.N(n)]
+	}
 	var decision struct{ Valid bool }
 	if rand.N(2) == 0 {
-		err := w.admin.call(ctx, "validate", params{"tokenId": r.token}, &decision)
+		err := w.admin.call(ctx, "validate", params{"tokenId": token}, &decision)
 		return decision.Valid, stopping(err)
 	}
-	c := *w.nobody
-	c.token = r.token
-	err := c.call(ctx, "validate", nil, &decision)
+	err := w.as(token).call(ctx, "validate", nil, &decision)
 	if codeOf(err) == invalidAuthToken {
 		return false, nil
 	}

@@ -16,14 +16,22 @@ import (
 // record is what a client knows of one session.
 type record struct {
 	op        string // the session's description, by which it is recognized
+	realm     string
 	username  string
 	permanent bool
-	token     string // empty: the answer was lost
+	token     string   // empty: the answer was lost
+	replaced  []string // tokens before it, which are good as long
 	handle    string
+	client    string // the browser or device; empty: the answer was lost
 	together  string // of sessions that end in one commit
 	private   bool   // only the client that creates it does anything with it
 	state     recordState
+
+	property, setting kept
 }
+
+// kept is what was written into a session, and what may have been.
+type kept struct{ is, maybe string }
 
 type recordState uint8
 
@@ -49,10 +57,42 @@ type ledger struct {
 	creates, ends          int // acknowledged
 	openCreates, adopted   int // under way at an end of the server, and those of them that happened
 	openEnds, openEndsDone int
+	changes                int // rotations and alterations that were acknowledged
 	validations            atomic.Int64
+
+	faulty  bool         // the disk may fail
+	stopped atomic.Bool  // an answer said that nothing is written any more
+	slowest atomic.Int64 // the longest that a client was busy with one thing, in nanoseconds
+	figures map[string]int
 }
 
-func newLedger(s staff) *ledger { return &ledger{staff: s, creating: map[string]*record{}} }
+// What may go wrong, as a campaign counts it.
+const (
+	lostCreates  = "acknowledged creates lost"
+	lostEnds     = "acknowledged ends lost"
+	lostChanges  = "other acknowledged changes lost"
+	aliveTokens  = "ended tokens alive"
+	deadTokens   = "living tokens dead"
+	strangers    = "sessions nobody created"
+	tornEnds     = "ends in part"
+	falselyAcked = "changes acknowledged after writing had stopped"
+)
+
+// wrong is an answer that must not be, or something lost.
+type wrong struct{ figure, text string }
+
+func (w *wrong) Error() string { return w.figure + ": " + w.text }
+
+// note counts what is wrong, and fails the test.
+func (l *ledger) note(t *testing.T, figure, format string, args ...any) {
+	t.Helper()
+	t.Errorf(format, args...)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.figures[figure]++
+}
+
+func newLedger(s staff) *ledger { return &ledger{staff: s, creating: map[string]*record{}, figures: map[string]int{}} }
 
 func (l *ledger) nextOp() string {
 	l.mu.Lock()
@@ -62,11 +102,24 @@ func (l *ledger) nextOp() string {
 }
 
 func (l *ledger) begin(username string, private bool) *record {
-	r := &record{op: l.nextOp(), username: username, permanent: rand.N(5) == 0, private: private}
+	return l.open(&record{op: l.nextOp(), realm: "app", username: username, permanent: rand.N(5) == 0, private: private})
+}
+
+// open notes that a creation is under way.
+func (l *ledger) open(r *record) *record {
+	r.property, r.setting = kept{is: r.op}, kept{is: r.op}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.creating[r.op] = r
 	return r
+}
+
+// asked is what a client asks for with each session that it creates.
+func (r *record) asked() params {
+	return params{
+		"realm": r.realm, "username": r.username, "permanentSession": r.permanent,
+		"description": r.op, "defaultDatabaseName": r.setting.is, "properties": params{noteProperty: r.property.is},
+	}
 }
 
 func (l *ledger) refused(r *record) {
@@ -79,7 +132,7 @@ func (l *ledger) created(r *record, c credential) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.creating, r.op)
-	r.token, r.handle, r.state = c.AuthToken, c.SessionHandle, living
+	r.token, r.handle, r.client, r.state = c.AuthToken, c.SessionHandle, c.ClientHandle, living
 	l.all = append(l.all, r)
 	if !r.private {
 		l.free = append(l.free, r)
@@ -88,12 +141,26 @@ func (l *ledger) created(r *record, c credential) {
 }
 
 func (l *ledger) checkOut() *record {
+	return l.checkOutOne(func(*record) bool { return true })
+}
+
+// checkOutOne checks out a session that will do, or none: it does not try them all.
+func (l *ledger) checkOutOne(ok func(r *record) bool) *record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.free) == 0 {
 		return nil
 	}
 	i, last := rand.N(len(l.free)), len(l.free)-1
+	for range 20 {
+		if ok(l.free[i]) {
+			break
+		}
+		i = rand.N(len(l.free))
+	}
+	if !ok(l.free[i]) {
+		return nil
+	}
 	r := l.free[i]
 	l.free[i] = l.free[last]
 	l.free = l.free[:last]
@@ -128,6 +195,9 @@ func (l *ledger) ending(some ...*record) {
 func (l *ledger) settle(err error, some ...*record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.unsure(err) {
+		return nil // they may be dead or not until a restart, and nobody may use them
+	}
 	if err != nil {
 		return stopping(err)
 	}
@@ -158,10 +228,18 @@ func stopping(err error) error {
 	return err
 }
 
-// row is a session as listSessions shows it.
+// unsure reports whether a disk that may fail explains why a change was not made.
+func (l *ledger) unsure(err error) bool {
+	code := codeOf(err)
+	return l.faulty && (code == storageFull || code == storageFailed || code == outcomeUnknown)
+}
+
+// row is a session as describeSessions shows it.
 type row struct {
-	SessionHandle, Username, Realm, Description string
-	PermanentSession                            bool
+	SessionHandle, Username, Realm, Description, ClientHandle, DefaultDatabaseName string
+
+	PermanentSession bool
+	Properties       struct{ Note string }
 }
 
 // check compares a server that was just started with what the clients know, and
@@ -181,13 +259,17 @@ func (l *ledger) check(t *testing.T, p *process) {
 
 	groups := map[string][2]int{} // alive and dead
 	for _, r := range l.all {
-		_, alive := rows[r.handle]
+		s, alive := rows[r.handle]
 		delete(rows, r.handle)
+		if alive && r.state != dead {
+			l.checkKept(t, r, &s)
+		}
 		switch {
 		case r.state == living && !alive:
-			t.Errorf("the creation of %s was acknowledged, but it is gone", r.op)
+			l.note(t, lostCreates, "the creation of %s was acknowledged, but it is gone", r.op)
+			r.state = dead // told once
 		case r.state == dead && alive:
-			t.Errorf("the end of %s was acknowledged, but it lives", r.op)
+			l.note(t, lostEnds, "the end of %s was acknowledged, but it lives", r.op)
 		case r.state == dying:
 			l.openEnds++
 			g := groups[r.together]
@@ -203,14 +285,14 @@ func (l *ledger) check(t *testing.T, p *process) {
 	}
 	for name, g := range groups {
 		if name != "" && g[0] > 0 && g[1] > 0 {
-			t.Errorf("of the sessions of %s, which were ended in one commit, %d live and %d are dead", name, g[0], g[1])
+			l.note(t, tornEnds, "of the sessions of %s, which were ended in one commit, %d live and %d are dead", name, g[0], g[1])
 		}
 	}
 	l.openCreates += len(l.creating)
 	for handle, s := range rows {
 		r := l.creating[s.Description]
-		if r == nil || r.username != s.Username || r.permanent != s.PermanentSession || s.Realm != "app" {
-			t.Errorf("a session lives that nobody created: %s of %s, %q", handle, s.Username, s.Description)
+		if r == nil || r.username != s.Username || r.permanent != s.PermanentSession || r.realm != s.Realm {
+			l.note(t, strangers, "a session lives that nobody created: %s of %s, %q", handle, s.Username, s.Description)
 			continue
 		}
 		delete(l.creating, r.op)
@@ -223,6 +305,28 @@ func (l *ledger) check(t *testing.T, p *process) {
 	l.checkTokens(t, c)
 	for n := range users {
 		l.checkCount(t, c, []string{sharedAccountPrefix + fmt.Sprint(n)}, l.of(sharedAccountPrefix+fmt.Sprint(n)))
+	}
+}
+
+// checkKept compares a session that lives with what was written into it, and
+// settles what was under way.
+func (l *ledger) checkKept(t *testing.T, r *record, s *row) {
+	t.Helper()
+	for _, one := range []struct {
+		what  string
+		wrote *kept
+		found string
+	}{{"property", &r.property, s.Properties.Note}, {"setting", &r.setting, s.DefaultDatabaseName}} {
+		if one.found != one.wrote.is && (one.wrote.maybe == "" || one.found != one.wrote.maybe) {
+			l.note(t, lostChanges, "the %s of %s is %q, want %q or perhaps %q", one.what, r.op, one.found, one.wrote.is, one.wrote.maybe)
+		}
+		*one.wrote = kept{is: one.found}
+	}
+	if r.client == "" {
+		r.client = s.ClientHandle
+	}
+	if r.client != s.ClientHandle {
+		l.note(t, lostChanges, "%s is on %s, want %s", r.op, s.ClientHandle, r.client)
 	}
 }
 
@@ -245,7 +349,7 @@ func listed(t *testing.T, c *client) map[string]row {
 			Sessions []row
 			Cursor   string
 		}
-		c.must(t, "listSessions", p, &page)
+		c.must(t, "describeSessions", p, &page)
 		for _, s := range page.Sessions {
 			if _, twice := rows[s.SessionHandle]; twice {
 				t.Errorf("%s is listed twice", s.SessionHandle)
@@ -280,7 +384,19 @@ func countLive(t *testing.T, c *client, usernames []string) int {
 // checkTokens validates every token there ever was.
 func (l *ledger) checkTokens(t *testing.T, c *client) {
 	t.Helper()
-	known := slices.DeleteFunc(slices.Clone(l.all), func(r *record) bool { return r.token == "" })
+	type shown struct {
+		*record
+
+		token string
+	}
+	var known []shown
+	for _, r := range l.all {
+		for _, token := range append(slices.Clone(r.replaced), r.token) {
+			if token != "" {
+				known = append(known, shown{r, token})
+			}
+		}
+	}
 	for some := range slices.Chunk(known, validatedAtOnce) {
 		tokens := make([]string, len(some))
 		for i, r := range some {
@@ -295,8 +411,11 @@ func (l *ledger) checkTokens(t *testing.T, c *client) {
 		c.must(t, "validate", params{"tokenIds": tokens, "refresh": false}, &decided)
 		for i, r := range some {
 			d := decided.Results[i]
-			if r.state == living && (!d.Valid || d.SessionHandle != r.handle) || r.state == dead && (d.Valid || d.Code != "NOT_FOUND") {
-				t.Errorf("validate says %+v of %s, which is %v", d, r.op, map[bool]string{true: "alive", false: "dead"}[r.state == living])
+			switch {
+			case r.state == living && (!d.Valid || d.SessionHandle != r.handle):
+				l.note(t, deadTokens, "validate says %+v of %s, which lives", d, r.op)
+			case r.state == dead && (d.Valid || d.Code != "NOT_FOUND"):
+				l.note(t, aliveTokens, "validate says %+v of %s, which is dead", d, r.op)
 			}
 		}
 	}
@@ -325,9 +444,9 @@ func (l *ledger) fillUp(t *testing.T, p *process, username func() string) int {
 	t.Helper()
 	before := l.creates
 	var group sync.WaitGroup
-	for n := range fillers {
+	for range fillers {
 		group.Go(func() {
-			w := newWorker(l, p, n)
+			w := newWorker(l, p)
 			defer w.close()
 			for {
 				made, err := w.create(t.Context(), w.begin(username(), false))
@@ -347,7 +466,7 @@ func (l *ledger) fillUp(t *testing.T, p *process, username func() string) int {
 // makeRoom ends three of four sessions by their handles.
 func (l *ledger) makeRoom(t *testing.T, p *process) {
 	t.Helper()
-	w := newWorker(l, p, 0)
+	w := newWorker(l, p)
 	defer w.close()
 	var some []*record
 	for range len(l.free) * 3 / 4 {
@@ -368,7 +487,7 @@ func (w *worker) revokeAll(ctx context.Context, some []*record) error {
 	}
 	var done struct{ Results map[string]bool }
 	w.ending(some...)
-	err := w.admin.call(ctx, "revokeSessions", params{"sessionHandles": handles}, &done)
+	err := w.change(ctx, w.admin, "revokeSessions", params{"sessionHandles": handles}, &done)
 	for _, r := range some {
 		if err == nil && !done.Results[r.handle] {
 			return fmt.Errorf("a session that lived was not revoked: %s", r.op)

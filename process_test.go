@@ -286,6 +286,7 @@ func (c *client) must(t *testing.T, action string, p params, result any) {
 type credential struct {
 	AuthToken     string
 	SessionHandle string
+	ClientHandle  string
 }
 
 // staff are the sessions that the tests themselves need, and what they are for.

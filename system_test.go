@@ -110,10 +110,7 @@ type crowd struct {
 	again   int // creates that were told to come back later
 }
 
-const (
-	limitPerAddress = 21302
-	overloaded      = 21901
-)
+const limitPerAddress = 21302
 
 func newCrowd(t *testing.T, p *process, token string) *crowd {
 	t.Helper()
