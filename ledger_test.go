@@ -92,7 +92,9 @@ func (l *ledger) note(t *testing.T, figure, format string, args ...any) {
 	l.figures[figure]++
 }
 
-func newLedger(s staff) *ledger { return &ledger{staff: s, creating: map[string]*record{}, figures: map[string]int{}} }
+func newLedger(s staff) *ledger {
+	return &ledger{staff: s, creating: map[string]*record{}, figures: map[string]int{}}
+}
 
 func (l *ledger) nextOp() string {
 	l.mu.Lock()
@@ -246,6 +248,7 @@ type row struct {
 // settles what was under way.
 func (l *ledger) check(t *testing.T, p *process) {
 	t.Helper()
+	l.stopped.Store(false)
 	c := newClient(p, l.staff.admin.AuthToken)
 	defer c.close()
 	rows := listed(t, c)

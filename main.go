@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -330,7 +331,7 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger) (store.S
 	if o.Config.Storage.Type == "memory" {
 		return mem.New(), nil
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := makeFolder(o.Dir); err != nil {
 		return nil, fmt.Errorf("the data folder cannot be made: %w; choose another one with --data", err)
 	}
 	if info, err := os.Stat(o.Dir); err == nil && info.Mode().Perm()&0o077 != 0 {
@@ -341,6 +342,25 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger) (store.S
 		return nil, fmt.Errorf("the data in %s cannot be opened: %w", o.Dir, err)
 	}
 	return st, nil
+}
+
+// makeFolder makes a folder, and those above it, unless it is there: durably, since
+// what is acknowledged in it must not go with its name.
+func makeFolder(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeFolder(filepath.Dir(dir)); err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+	}
+	if err != nil {
+		return os.MkdirAll(dir, 0o700) // it is there, or the reason why not
+	}
+	above, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(above.Sync(), above.Close())
 }
 
 // readiness says why the server should get no traffic.

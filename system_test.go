@@ -13,9 +13,6 @@ import (
 
 const parallelCreates = 200
 
-// The same as TestCrash, for as long as it takes to meet what is rare.
-func TestSystemCrash(t *testing.T) { crash(t, 60, 2*time.Second) }
-
 // However many sessions are asked for at once, exactly as many are created as
 // the limit says, and as many again once those have ended.
 func TestSystemLimits(t *testing.T) {

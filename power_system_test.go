@@ -1,0 +1,115 @@
+//go:build linux && system
+
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"sessiond/internal/campaign"
+	"sessiond/internal/cli"
+	"sessiond/internal/faultfs"
+)
+
+// faulty is a file system for faults that is mounted anew after each cut.
+type faulty struct {
+	*faultfs.FS
+
+	t           *testing.T
+	backing, at string
+}
+
+func newFaulty(t *testing.T) *faulty {
+	t.Helper()
+	f := &faulty{t: t, backing: memory(t, 256), at: t.TempDir()}
+	f.mount()
+	return f
+}
+
+func (f *faulty) mount() { f.FS = faultfs.Mount(f.t, f.backing, f.at) }
+
+// cut takes the power, kills whoever uses the files, and gives the power back.
+func (f *faulty) cut(loss faultfs.Loss, kill func()) {
+	f.Cut(loss)
+	kill()
+	f.Unmount()
+	f.mount()
+}
+
+// Power cuts under load, on a file system of our own: of what was not synced
+// nothing survives, or some sectors do and others do not.
+func TestSystemCampaignPowerTorn(t *testing.T) {
+	var f *faulty
+	c := &cycles{t: t}
+	c.home = func(*campaign.Trial) home {
+		if f != nil {
+			f.Unmount()
+		}
+		f = newFaulty(t)
+		f.Delay(time.Millisecond) // so that most cuts come between a write and the end of its sync
+		return newHome(t, crowded()).at(f.at)
+	}
+	c.end = func(r *campaign.Trial, kill func()) {
+		loss := faultfs.All
+		if r.N%3 > 0 {
+			loss = faultfs.Some
+			r.Count("cuts that left some sectors", 1)
+		}
+		if rand.N(4) == 0 { // in place of a call, and not beside it
+			select {
+			case <-f.CutAt(faultfs.Write|faultfs.Sync|faultfs.Truncate|faultfs.Name, 1+rand.N(20), loss):
+			case <-time.After(time.Second): // nobody writes any more
+			}
+		}
+		f.cut(loss, kill)
+		f.Delay(time.Millisecond)
+	}
+	campaign.Run(t, campaign.Plan{
+		Name: "power cut under load, lost and torn writes", Trials: 200, Few: 10, Must: cycleMust(),
+		About: "the power cut below a server with 16 clients, on a FUSE file system that keeps no or some sectors of 512 bytes of what was not synced",
+	}, c.trial)
+}
+
+// Power cuts while the file is made: afterwards it opens or is not there, and the
+// server starts.
+func TestSystemCampaignFirstCreation(t *testing.T) {
+	const calls = 30 // more than a first start makes
+	campaign.Run(t, campaign.Plan{
+		Name: "power cut during the first creation", Trials: 2 * calls, Few: 8, Must: []string{unopened},
+		About: "an empty data folder, and the power cut in place of the nth call that changes the disk, for n = 1 to 30, twice; of what was not synced all lost, or some sectors left",
+	}, func(r *campaign.Trial) {
+		n, loss := 1+r.N*7%calls, faultfs.Loss(r.N/calls) // 7 and 30 have no divisor in common
+		if r.N < 8 {
+			loss = faultfs.Loss(r.N % 2)
+		}
+		f := newFaulty(r.T)
+		h := newHome(r.T, crowded()).at(f.at)
+		cut := f.CutAt(faultfs.Write|faultfs.Sync|faultfs.Truncate|faultfs.Name, n, loss)
+		p := h.launch(r.T)
+		select {
+		case <-cut:
+			r.Count("cuts before the server was ready", 1)
+		case <-p.output.address: // so many calls it does not make
+		case <-time.After(20 * time.Second):
+			r.T.Errorf("the server neither wrote nor started:\n%s", p.output)
+		}
+		f.cut(loss, p.kill)
+		switch _, err := os.Stat(filepath.Join(h.data, cli.DataFile)); {
+		case errors.Is(err, fs.ErrNotExist):
+			r.Count("no file afterwards", 1)
+		case err != nil:
+			r.T.Error(err)
+		default:
+			whole(r, h)
+		}
+		p = h.start(r.T)
+		hire(r.T, p)
+		p.kill()
+		f.Unmount()
+	})
+}
