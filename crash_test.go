@@ -30,35 +30,8 @@ import (
 //   - what is listed, counted and validated is the same,
 //   - exactly as many sessions fit below each limit as the limit says,
 //   - the file is whole.
-func TestCrash(t *testing.T) { crash(t, 4, 10*time.Second) }
-
-const (
-	crashClients = 16
-	totalLimit   = 400
-	accountLimit = 25
-	users        = 12 // whose sessions any client may end
-
-	limitReached        = 21301
-	limitPerUsername    = 21303
-	overloaded          = 21901
-	storageFull         = 21902
-	storageFailed       = 21903
-	shuttingDown        = 21904
-	outcomeUnknown      = 21905
-	invalidAuthToken    = 12031
-	validatedAtOnce     = 1000
-	handlesAtOnce       = 50
-	fillers             = 8 // clients that fill up to a limit together
-	shortestRun         = 50 * time.Millisecond
-	longestRun          = 500 * time.Millisecond
-	secondCrashOneIn    = 5                     // rounds in which the restart is killed too
-	secondCrashWithin   = 60 * time.Millisecond // of the restart
-	sharedAccountPrefix = "user-"
-)
-
-// crash kills a server so many times, and fails if it takes longer than bound
-// to be ready again.
-func crash(t *testing.T, rounds int, bound time.Duration) {
+func TestCrash(t *testing.T) {
+	const rounds, bound = 4, 10 * time.Second // to be ready again
 	h := newHome(t, crowded())
 	p := h.start(t)
 	l := newLedger(hire(t, p))
@@ -91,6 +64,30 @@ func crash(t *testing.T, rounds int, bound time.Duration) {
 	t.Logf("%d rounds of kill -9: %d creates, %d ends and %d other changes acknowledged, %d validated; under way when killed: %d creates (%d survived), %d ends (%d done); slowest start %v",
 		rounds, l.creates, l.ends, l.changes, l.validations.Load(), l.openCreates, l.adopted, l.openEnds, l.openEndsDone, slowest.Round(time.Millisecond))
 }
+
+const (
+	crashClients = 16
+	totalLimit   = 400
+	accountLimit = 25
+	users        = 12 // whose sessions any client may end
+
+	limitReached        = 21301
+	limitPerUsername    = 21303
+	overloaded          = 21901
+	storageFull         = 21902
+	storageFailed       = 21903
+	shuttingDown        = 21904
+	outcomeUnknown      = 21905
+	invalidAuthToken    = 12031
+	validatedAtOnce     = 1000
+	handlesAtOnce       = 50
+	fillers             = 8 // clients that fill up to a limit together
+	shortestRun         = 50 * time.Millisecond
+	longestRun          = 500 * time.Millisecond
+	secondCrashOneIn    = 5                     // rounds in which the restart is killed too
+	secondCrashWithin   = 60 * time.Millisecond // of the restart
+	sharedAccountPrefix = "user-"
+)
 
 // A server that is asked to stop answers every request that it took in: what was
 // not answered had no effect. It keeps the last uses that were in memory alone.
