@@ -53,7 +53,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &cli.Program{Version: version, Serve: serve, Actions: describeActions}
+	p := &cli.Program{Version: version, Serve: serve, Restore: restore, Actions: describeActions}
 	return p.Run(ctx, args, stdin, stdout, stderr)
 }
 
@@ -145,6 +145,11 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	}
 	defer s.sessions.Close()
 	defer s.tail.Close()
+	unfollow, err := followed(ctx, st, o.Config, host.UUID, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unfollow()) }()
 	debug.FreeOSMemory() // loading leaves much garbage behind, and little comes after it
 
 	door := httpd.New(httpd.Options{Holder: holder, Log: log, Ready: readiness(st)}, s.dispatcher)

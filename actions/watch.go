@@ -37,7 +37,7 @@ type watchSessionsParams struct {
 type watchSessionsResult struct {
 	Events []eventView `json:"events" doc:"What happened, the oldest first; empty: nothing that fits, until now."`
 	Cursor string      `json:"cursor" doc:"Give it back, with the same filters, to go on."`
-	Gap    bool        `json:"gap,omitzero" doc:"Events after the cursor that was given have been purged: what follows begins with the oldest that is kept."`
+	Gap    bool        `json:"gap,omitzero" doc:"Events after the cursor that was given have been purged, and what follows begins with the oldest that is kept; or a backup was restored."`
 }
 
 // defaultWait is how long a watch waits unless waitSeconds says otherwise.

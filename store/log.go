@@ -11,9 +11,11 @@ import (
 // the encoded Head of the last entry that is gone. VerifyLog starts there.
 const AnchorKey = "anchor/log"
 
-// Entry is an entry of the log. Positions start at 1 and have no gaps in commit
-// order; Hash is SHA-256 over the previous entry's hash (32 zero bytes before
-// the first), the position (8 bytes, big-endian) and the data.
+// Entry is an entry of the log. Positions start at 1 and grow by one in commit
+// order, but where a copy took the place of a store that had given others since:
+// there they go on beyond all that were ever given. Hash is SHA-256 over the
+// previous entry's hash (32 zero bytes before the first), the position (8 bytes,
+// big-endian) and the data, so that nothing can be missing in between.
 type Entry struct {
 	Seq  uint64
 	Hash [32]byte
@@ -133,7 +135,7 @@ func readLog(ctx context.Context, s Store, r Range) ([]Entry, error) {
 // many entries it has seen so far, once a page. What is cut off the end shows
 // only in comparison with a head that was noted elsewhere.
 func VerifyLog(ctx context.Context, s Store, anchor Head, step func(n uint64)) (Head, error) {
-	head := anchor
+	head, seen := anchor, uint64(0)
 	for {
 		entries, err := ReadLog(ctx, s, head.Seq, 0)
 		if err != nil {
@@ -143,17 +145,19 @@ func VerifyLog(ctx context.Context, s Store, anchor Head, step func(n uint64)) (
 			return head, nil
 		}
 		for i := range entries {
-			next := head.Next(entries[i].Data)
+			next := Head{Seq: entries[i].Seq - 1, Hash: head.Hash}.Next(entries[i].Data)
 			switch {
-			case entries[i].Seq != next.Seq:
-				return head, fmt.Errorf("%w: log: position %d is missing", ErrCorrupt, next.Seq)
-			case entries[i].Hash != next.Hash:
+			case entries[i].Hash == next.Hash:
+			case next.Seq != head.Seq+1:
+				return head, fmt.Errorf("%w: log: position %d is missing", ErrCorrupt, head.Seq+1)
+			default:
 				return head, fmt.Errorf("%w: log: the chain breaks at position %d", ErrCorrupt, next.Seq)
 			}
 			head = next
+			seen++
 		}
 		if step != nil {
-			step(head.Seq - anchor.Seq)
+			step(seen)
 		}
 	}
 }

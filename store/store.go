@@ -86,6 +86,11 @@ type Change struct {
 	Put     []Item   // with the revision of this commit
 	Delete  []string // keys that were there and are gone now
 	Entries []Entry  // appended to the log, with their positions
+
+	// More says that the next commit became durable together with this one, and that
+	// its Change follows before either is answered. What has to be done before an
+	// answer may be done once for all of them, when More is false.
+	More bool
 }
 
 // Watcher is told of each commit, in order and from one goroutine at a time. It

@@ -82,6 +82,31 @@ func (d *Directory) KeepsAdministrator(ctx context.Context, before, after []*Acc
 	return nil, api.Errorf(api.Conflict, "this would leave no administrator: first give the role admin to another account of the realm native that has a password and may log in at any time")
 }
 
+// LacksAdministrator reports whether no account of a store is one that may repair
+// everything.
+func LacksAdministrator(ctx context.Context, s store.Store) (bool, error) {
+	r := store.Range{Prefix: Key(realmNative, ""), Limit: 1000}
+	for {
+		items, err := s.List(ctx, r)
+		if err != nil {
+			return false, err
+		}
+		for i := range items {
+			a, err := Decode(items[i])
+			if err != nil {
+				return false, err
+			}
+			if a.isAdministrator() {
+				return false, nil
+			}
+			r.After = items[i].Key
+		}
+		if len(items) < r.Limit {
+			return true, nil
+		}
+	}
+}
+
 // Note takes over an account that was read while everything is loaded.
 func (d *Directory) Note(a *Account) { d.admins.note(a) }
 

@@ -18,6 +18,8 @@ const (
 	// as internal/session has them
 	reasonNewPassword = "passwordChanged"
 	reasonLapsed      = "accountDisabled"
+	reasonDropped     = "accountDropped"
+	reasonRestored    = "restored"
 )
 
 // ResetAdmin lets somebody in again who has nothing but access to the data: it

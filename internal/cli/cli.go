@@ -32,8 +32,9 @@ import (
 
 // Names of files in the data folder.
 const (
-	DataFile     = "sessiond.db"    // the store
-	PasswordFile = "admin-password" // the first password of admin, until it is changed; only where no terminal could show it
+	DataFile     = "sessiond.db"     // the store
+	JournalFile  = "revocations.log" // the journal of revocations, unless services.json names another
+	PasswordFile = "admin-password"  // the first password of admin, until it is changed; only where no terminal could show it
 )
 
 // The exit codes.
@@ -49,6 +50,9 @@ type Program struct {
 	Version string
 	Serve   func(ctx context.Context, o ServeOptions) error // runs until ctx ends
 	Actions func() []dispatch.Description                   // the catalogue, for the reference and for completion
+
+	// Restore puts a backup in the place of a stopped server's data.
+	Restore func(ctx context.Context, o RestoreOptions) (*Restored, error)
 }
 
 // ServeOptions are what a server is started with.
@@ -122,7 +126,7 @@ Start one, then talk to it:
 		SuggestionsMinimumDistance: 2,
 	}
 	root.AddCommand(
-		p.serve(), p.call(), checkConfig(), resetAdmin(), verify(), p.version(), p.docs(), hashWorker(),
+		p.serve(), p.call(), checkConfig(), resetAdmin(), p.restore(), verify(), p.version(), p.docs(), hashWorker(),
 	)
 	return root
 }

@@ -171,8 +171,9 @@ func (c *Config) Realm(name string) (*Realm, bool) {
 
 // Storage says where the data is.
 type Storage struct {
-	Type string // bolt or memory
-	Dir  string
+	Type          string // bolt or memory
+	Dir           string
+	RevocationLog string // path of the journal of revocations; empty: in Dir
 }
 
 // Log says what is written and how.

@@ -194,6 +194,9 @@ func storageRows() []entry[Storage] {
 			"bolt: one file in `dir`. memory: gone when the server stops."),
 		text("dir", form{least: 1, most: 4096}, func(s *Storage) *string { return &s.Dir },
 			"Folder of the data, made if it is not there; the flag --data comes first."),
+		text("revocationLog", form{least: 1, most: 4096}, func(s *Storage) *string { return &s.RevocationLog },
+			"File of the journal by which a restored backup does not bring back what was revoked since. Best on another disk than `dir`.").
+			usually("`revocations.log` in `dir`"),
 	}
 }
 

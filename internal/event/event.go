@@ -1,7 +1,8 @@
 // Package event is the log of changes and those who read it. Each change appends
 // its event in its own commit; cursors are opaque; what the chain of the log
 // proves, store.VerifyLog says. Read answers audits from the store; a Tail keeps
-// the last events in memory and hands them to those who wait for the next.
+// the last events in memory and hands them to those who wait for the next; a Journal
+// keeps, outside the store, what a backup must not bring back.
 package event
 
 import (
@@ -33,6 +34,7 @@ const (
 	RoleDropped          Kind = "roleDropped"
 	ServiceManaged       Kind = "serviceManaged" // Reason is the command
 	WebhookReplayed      Kind = "webhookReplayed"
+	StoreRestored        Kind = "storeRestored" // a backup took the place of the store: what happened since is undone, but for revocations
 )
 
 // Event is one committed change. No member ever holds a secret.

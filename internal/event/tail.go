@@ -278,7 +278,7 @@ func (t *Tail) left(w *waiter) {
 type Batch struct {
 	Events []Logged
 	At     uint64 // position to go on from
-	Gap    bool   // events after the position that was asked for have been purged: Events begins at the oldest kept
+	Gap    bool   // events after the position that was asked for have been purged, or undone by a restore: Events begins at the oldest kept
 }
 
 // Cursor returns the cursor to go on from, which is also one of Read, oldest

@@ -23,6 +23,7 @@ const (
 	ReasonAccountDropped  = "accountDropped"
 	ReasonReauthenticated = "reauthenticated"
 	ReasonTokenTheft      = "tokenTheft"
+	ReasonRestored        = "restored" // a backup took the place of the store
 )
 
 // End ends a session. It is dead from the call on, whatever becomes of the

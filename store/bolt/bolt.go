@@ -55,6 +55,11 @@ type Options struct {
 	MaxSize int64         // bytes that the file may grow to, then commits get ErrFull; 0 means no limit
 	Lock    time.Duration // how long to wait for another process to let go of the file; 0 means 1 s
 
+	// Beyond is for a copy that is to take the place of a store which has gone on
+	// since: revisions and positions of the log go on beyond this number, so that
+	// none is given twice. The first commit has to append to the log.
+	Beyond uint64
+
 	point func(name string) // of tests: told of moments at which a crash would be hard to survive
 }
 
@@ -117,6 +122,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	st.rev, st.head.Seq = max(st.rev, store.Rev(o.Beyond)), max(st.head.Seq, o.Beyond)
 	s.feed.Reset(st.rev)
 	w := &writer{Store: s, state: st}
 	go w.run()

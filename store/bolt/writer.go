@@ -132,6 +132,7 @@ func (w *writer) publish(batch []*request) {
 			Put:     w.items,
 			Delete:  w.deleted[r.deleted.from:r.deleted.to],
 			Entries: w.entries[r.entries.from:r.entries.to],
+			More:    r.rev < w.state.rev,
 		})
 	}
 }
