@@ -170,30 +170,56 @@ func openDoor(t *testing.T, services string) *door {
 // harass sends n malformed requests on one connection, and counts the codes of the
 // answers.
 func (d *door) harass(seed uint64, n int) (map[api.Code]int, error) {
-	g := &grammar{Rand: rand.New(rand.NewPCG(7, seed)), actions: describeActions(), tokens: []string{d.byName["token:alice"], d.byName["token:admin"]}}
 	codes := map[api.Code]int{}
-	c := &caller{address: d.address}
+	h := &harasser{
+		grammar: newGrammar(7, seed, d.byName["token:alice"], d.byName["token:admin"]), address: d.address, valid: d.valid,
+		saw: func(seen []api.Code, _ time.Duration) {
+			for _, code := range seen {
+				codes[code]++
+			}
+		},
+	}
+	return codes, h.send(n)
+}
+
+// A harasser sends malformed requests on one connection.
+type harasser struct {
+	*grammar
+	address string
+	valid   func(c *caller, i int) error            // makes a valid request, after each ten others
+	saw     func(codes []api.Code, d time.Duration) // is told of each answer
+	busy    bool                                    // the server may be, and say so
+}
+
+func (h *harasser) send(n int) error {
+	c := &caller{address: h.address}
 	defer c.close()
 	for i := range n {
-		body := g.request()
+		body := h.request()
+		begun := time.Now()
 		status, answer, err := c.post(body)
 		if err != nil {
-			return codes, fmt.Errorf("request %d: %w: %.300q", i, err, body)
+			return fmt.Errorf("request %d: %w: %.300q", i, err, body)
+		}
+		took := time.Since(begun)
+		if h.busy && status == http.StatusServiceUnavailable {
+			if code, err := codeOfAnswer(answer); err != nil || code != api.Overloaded {
+				return fmt.Errorf("request %d: status 503, %w:\n%.300q\nis answered\n%.600q", i, err, body, answer)
+			}
+			continue
 		}
 		seen, err := judge(status, answer)
 		if err != nil {
-			return codes, fmt.Errorf("request %d: status %d, %w:\n%.300q\nis answered\n%.600q", i, status, err, body, answer)
+			return fmt.Errorf("request %d: status %d, %w:\n%.300q\nis answered\n%.600q", i, status, err, body, answer)
 		}
-		for _, code := range seen {
-			codes[code]++
-		}
+		h.saw(seen, took)
 		if i%10 == 9 {
-			if err := d.valid(c, i); err != nil {
-				return codes, fmt.Errorf("after request %d, %.300q: %w", i, body, err)
+			if err := h.valid(c, i); err != nil {
+				return fmt.Errorf("after request %d, %.300q: %w", i, body, err)
 			}
 		}
 	}
-	return codes, nil
+	return nil
 }
 
 // valid makes a request whose answer is known.
@@ -299,6 +325,10 @@ type grammar struct {
 	token   string // of this envelope
 }
 
+func newGrammar(seed1, seed2 uint64, tokens ...string) *grammar {
+	return &grammar{Rand: rand.New(rand.NewPCG(seed1, seed2)), actions: describeActions(), tokens: tokens}
+}
+
 func (g *grammar) oneIn(n int) bool { return g.IntN(n) == 0 }
 
 func pick[T any](g *grammar, from ...T) T { return from[g.IntN(len(from))] }
@@ -320,6 +350,8 @@ func (g *grammar) request() []byte {
 		b = g.junk(b, 0)
 	case g.oneIn(200):
 		b = g.bomb(b)
+	case g.oneIn(50): // one after the other they have made a decoder panic that keeps its state
+		return append(b, pick(g, `[{"x":1},{"y":`, `{"\`)...)
 	default:
 		b = g.envelope(b)
 	}

@@ -88,7 +88,8 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	url    string
-	output *output
+	output *output       // nil where log is
+	log    string        // the file of its log, if it has one
 	exited chan struct{} // closed once it is gone and reaped
 	ready  time.Duration // from its start to the first 200 of /readyz
 }

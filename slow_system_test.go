@@ -117,11 +117,7 @@ func besiege(r *campaign.Trial, turns int, of crowdOfSlow) {
 	t.Logf("validate p99 %v quiet, %v besieged", base, worse)
 	r.Most("µs of validate p99, quiet,", base.Microseconds())
 	r.Most("µs of validate p99, besieged,", worse.Microseconds())
-	beyond := 0
-	if worse > max(base*3/2, base+2*time.Millisecond) {
-		beyond = 1
-	}
-	r.Count("medians of p99 beyond 1.5 times and beyond 2 ms more", beyond)
+	r.Count("medians of p99 beyond 1.5 times and beyond 2 ms more", oneIf(worse > max(base*3/2, base+2*time.Millisecond)))
 }
 
 // A siege is many slow clients at once.
