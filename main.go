@@ -75,6 +75,7 @@ type parts struct {
 	Services actions.Services
 
 	PasswordChanged func(realm, username string)
+	Loading         func(sessions int) // is told how many are loaded so far; nil: nobody is
 }
 
 // server is the domain over a store, without its doors.
@@ -99,7 +100,7 @@ func assemble(ctx context.Context, p parts) (*server, error) {
 	s.sessions, err = session.Open(ctx, session.Deps{
 		Store: p.Store, Accounts: s.accounts, Clock: p.Clock, Config: p.Config, Random: p.Random,
 		Failed: func(err error) { p.Log.Error("a committed session cannot be read", logging.Err(err)) },
-	}, func(n int) { p.Log.Info("loading sessions", logging.Int("loaded", n)) })
+	}, p.Loading)
 	if err != nil {
 		return nil, fmt.Errorf("load the sessions: %w", err)
 	}
@@ -123,25 +124,37 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	system := clock.NewSystem()
 	log := logging.New(o.Log, o.Config.Log.Level, o.Config.Log.Format, system.Now)
 	warn(log, o.Config.Warnings)
-	st, err := open(ctx, o, log)
-	if err != nil {
+	holder := config.NewHolder(o.Config)
+	var st store.Store
+	door := httpd.New(httpd.Options{Holder: holder, Log: log, Ready: func() error { return readiness(st) }}, nil)
+	if err := door.Listen(ctx, o.Config.Listeners); err != nil {
 		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- door.Serve() }()
+	defer func() {
+		err = errors.Join(err, door.Shutdown(context.WithoutCancel(ctx)), <-served)
+	}()
+	progress := &starting{door: door, log: log, clock: system}
+	if st, err = open(ctx, o, log, progress); err != nil {
+		return orStopped(ctx, err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	hasher := account.NewHasher(0, 0, hashInChild(log))
 	defer hasher.Close()
-	holder := config.NewHolder(o.Config)
 	host, err := hostOf(ctx, st, o.Config)
 	if err != nil {
 		return err
 	}
 	first := &cli.FirstAdmin{Dir: o.Dir, Out: o.Out, Log: log, Shown: o.Terminal || o.Config.Storage.Type == "memory"}
 	managed := &operations{options: o, log: log}
+	progress.begin("loading the sessions")
 	s, err := assemble(ctx, parts{
 		Store: st, Config: holder, Clock: system, Log: log, Hasher: hasher, Host: host, PasswordChanged: first.Forget, Services: managed,
+		Loading: progress.count,
 	})
 	if err != nil {
-		return err
+		return orStopped(ctx, err)
 	}
 	defer s.sessions.Close()
 	defer s.tail.Close()
@@ -152,7 +165,6 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	defer func() { err = errors.Join(err, unfollow()) }()
 	debug.FreeOSMemory() // loading leaves much garbage behind, and little comes after it
 
-	door := httpd.New(httpd.Options{Holder: holder, Log: log, Ready: readiness(st)}, s.dispatcher)
 	hooks := webhook.New(webhook.Deps{Store: st, Tail: s.tail, Clock: system, Log: log, Server: host.UUID})
 	defer hooks.Stop()
 	managed.Server, managed.domain, managed.hooks = door, s, hooks
@@ -160,18 +172,68 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := door.Listen(ctx, o.Config.Listeners); err != nil {
+	if err := first.Create(ctx, s.accounts, o.Password, urlOf(o.Config, door)); err != nil {
 		return err
 	}
-	if err := first.Create(ctx, s.accounts, o.Password, urlOf(o.Config, door)); err != nil {
-		return errors.Join(err, door.Shutdown(ctx))
-	}
+	progress.end()
+	door.Begin(s.dispatcher)
 	for _, address := range door.Addrs() {
 		log.Info("listening", logging.Str("address", address.String()), logging.Str("version", version))
 	}
 	warn(log, plan.Notes)
 	hooks.Apply(context.WithoutCancel(ctx), plan) // until Stop
 	return work(ctx, s, door, hooks, log, hup, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
+}
+
+// orStopped is nil where it was the end of ctx that cut a start short.
+func orStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// starting tells how far a start is: those who ask at the door, and the log once in a
+// while. Only the goroutine that starts calls it.
+type starting struct {
+	door  *httpd.Server
+	log   *logging.Logger
+	clock clock.Clock
+
+	stage       string // empty: none is under way
+	begun, told time.Time
+}
+
+// begin ends a stage and begins the next.
+func (s *starting) begin(stage string) {
+	s.end()
+	s.stage, s.begun = stage, s.clock.Now()
+	s.told = s.begun
+	s.door.Starting(stage)
+	s.log.Info("starting", logging.Str("stage", stage))
+}
+
+func (s *starting) end() {
+	if s.stage != "" {
+		s.log.Info("starting", logging.Str("done", s.stage), logging.Int("milliseconds", s.clock.Now().Sub(s.begun).Milliseconds()))
+	}
+	s.stage = ""
+}
+
+// part says how much of a stage is done.
+func (s *starting) part(done, total uint64) {
+	s.tell(fmt.Sprintf("%s, %d %%", s.stage, done*100/max(1, total)))
+}
+
+func (s *starting) count(n int) { s.tell(fmt.Sprintf("%s, %d so far", s.stage, n)) }
+
+func (s *starting) tell(text string) {
+	const seldom = 2 * time.Second
+	s.door.Starting(text)
+	if now := s.clock.Now(); now.Sub(s.told) >= seldom {
+		s.told = now
+		s.log.Info("starting", logging.Str("stage", text))
+	}
 }
 
 // hashInChild keeps hashes out of this process.
@@ -192,21 +254,17 @@ func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sen
 		s.sessions.Run(background, func(err error) { log.Error("maintenance", logging.Err(err)) })
 	})
 	wg.Go(func() { count(background, s.dispatcher, log) })
-	done := make(chan error, 1)
-	wg.Go(func() { done <- door.Serve() })
 	for {
 		select {
 		case <-hup:
 			reload()
-		case err := <-done:
-			return err
 		case <-ctx.Done():
 			log.Info("stopping: finishing what runs")
 			hooks.Stop()
 			s.tail.Drain()
 			err := door.Shutdown(background)
 			cancel()
-			return errors.Join(err, <-done, s.accounts.FlushFailures(context.WithoutCancel(ctx)))
+			return errors.Join(err, s.accounts.FlushFailures(context.WithoutCancel(ctx)))
 		}
 	}
 }
@@ -332,7 +390,7 @@ func tune() {
 }
 
 // open opens the store that the configuration names.
-func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger) (store.Store, error) {
+func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger, progress *starting) (store.Store, error) {
 	if o.Config.Storage.Type == "memory" {
 		return mem.New(), nil
 	}
@@ -342,8 +400,12 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger) (store.S
 	if info, err := os.Stat(o.Dir); err == nil && info.Mode().Perm()&0o077 != 0 {
 		log.Warn("others may look into the data folder: chmod 700 it", logging.Str("folder", o.Dir))
 	}
-	st, err := bolt.Open(ctx, filepath.Join(o.Dir, cli.DataFile), bolt.Options{})
-	if err != nil {
+	progress.begin("verifying the file")
+	st, err := bolt.Open(ctx, filepath.Join(o.Dir, cli.DataFile), bolt.Options{Check: checkInChild(log), Progress: progress.part})
+	switch {
+	case errors.Is(err, store.ErrCorrupt):
+		return nil, fmt.Errorf("the data in %s is not served: %w; nothing was changed, and %s", o.Dir, err, cli.Remedy)
+	case err != nil:
 		return nil, fmt.Errorf("the data in %s cannot be opened: %w", o.Dir, err)
 	}
 	return st, nil
@@ -368,14 +430,20 @@ func makeFolder(dir string) error {
 	return errors.Join(above.Sync(), above.Close())
 }
 
+// checkInChild keeps what a damaged file might do to a program out of this process.
+func checkInChild(log *logging.Logger) bolt.Check {
+	self, name := cli.CheckWorker()
+	return bolt.InChild(bolt.Child{Command: self, Args: []string{name}, Failed: func(err error) {
+		log.Warn("the file is verified in the server itself", logging.Err(err))
+	}})
+}
+
 // readiness says why the server should get no traffic.
-func readiness(st store.Store) func() error {
-	return func() error {
-		if s, ok := st.(interface{ Failed() error }); ok {
-			return s.Failed()
-		}
-		return nil
+func readiness(st store.Store) error {
+	if s, ok := st.(interface{ Failed() error }); ok {
+		return s.Failed()
 	}
+	return nil
 }
 
 // hostKey holds the identifier that the server keeps with its data.

@@ -28,10 +28,11 @@ import (
 // Tests of the process as its user meets it: a child that is started, spoken to
 // over HTTP, killed and started again on the same data folder.
 
-// TestMain is a server's hash worker when a server that runs in this binary starts
-// it once more.
+// TestMain is a server's worker when a server that runs in this binary starts it once
+// more.
 func TestMain(m *testing.M) {
-	if _, name := cli.HashWorker(); len(os.Args) > 1 && os.Args[1] == name {
+	_, hashes := cli.HashWorker()
+	if _, checks := cli.CheckWorker(); len(os.Args) > 1 && (os.Args[1] == hashes || os.Args[1] == checks) {
 		main()
 	}
 	m.Run()

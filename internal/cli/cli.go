@@ -126,7 +126,7 @@ Start one, then talk to it:
 		SuggestionsMinimumDistance: 2,
 	}
 	root.AddCommand(
-		p.serve(), p.call(), checkConfig(), resetAdmin(), p.restore(), verify(), p.version(), p.docs(), hashWorker(),
+		p.serve(), p.call(), checkConfig(), resetAdmin(), p.restore(), verify(), p.version(), p.docs(), hashWorker(), checkWorker(),
 	)
 	return root
 }

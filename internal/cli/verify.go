@@ -89,14 +89,17 @@ func runVerify(cmd *cobra.Command, _ []string) error {
 	})+"\n\nOK: the data is sound.")
 }
 
+// Remedy is what to do about a store that is damaged.
+const Remedy = "sessiond verify tells the same of a backup or a copy; sessiond salvage --out FILE saves what is intact into a new store"
+
 // progress returns what tells somebody who looks how far it is, and what wipes
 // that away.
-func progress(cmd *cobra.Command) (report func(stage string, n uint64), wipe func()) {
+func progress(cmd *cobra.Command) (report bolt.Progress, wipe func()) {
 	if !isTerminal(cmd.ErrOrStderr()) {
 		return nil, func() {}
 	}
 	const clearLine = "\r\x1b[K"
-	return func(stage string, n uint64) { cmd.PrintErrf(clearLine+"%s: %d", stage, n) }, func() { cmd.PrintErr(clearLine) }
+	return func(done, total uint64) { cmd.PrintErrf(clearLine+"%d %%", done*100/max(1, total)) }, func() { cmd.PrintErr(clearLine) }
 }
 
 func formatHead(h store.Head) string {

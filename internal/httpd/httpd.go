@@ -50,6 +50,7 @@ type Options struct {
 type Server struct {
 	options  Options
 	handler  Handler
+	starting atomic.Pointer[string] // why there is no handler yet; nil: there is one
 	log      *logging.Logger
 	endpoint string
 	about    []byte
@@ -79,8 +80,9 @@ const (
 	keptBody    = 64 << 10 // larger buffers are not kept by an idle connection
 )
 
-// New returns a server that calls h. The time limits of requests and idle
-// connections, and APIRoot, are those of the configuration at this moment.
+// New returns a server that calls h; with nil it turns requests away until Begin. The
+// time limits of requests and idle connections, and APIRoot, are those of the
+// configuration at this moment.
 func New(o Options, h Handler) *Server {
 	cfg := o.Holder.Get()
 	s := &Server{options: o, handler: h, log: o.Log, endpoint: o.APIRoot, about: o.About, stopping: make(chan struct{})}
@@ -88,6 +90,9 @@ func New(o Options, h Handler) *Server {
 		[]byte(fasthttp.HeaderCacheControl), []byte("no-store"),
 		[]byte(fasthttp.HeaderXContentTypeOptions), []byte("nosniff"),
 		[]byte(fasthttp.HeaderStrictTransportSecurity), []byte("max-age=31536000"),
+	}
+	if h == nil {
+		s.Starting("")
 	}
 	if s.endpoint == "" {
 		s.endpoint = cfg.APIRoot
@@ -117,6 +122,24 @@ func New(o Options, h Handler) *Server {
 	return s
 }
 
+// Starting says how far the server is that Begin will open for requests; until then
+// all but /healthz are answered with 503, 21901 and that text, in which nothing needs
+// escaping in JSON. It is not called after Begin.
+func (s *Server) Starting(stage string) {
+	text := "the server is starting"
+	if stage != "" {
+		text += ": " + stage
+	}
+	s.starting.Store(&text)
+}
+
+// Begin has h answer requests from now on. It is called once, after New without a
+// Handler.
+func (s *Server) Begin(h Handler) {
+	s.handler = h
+	s.starting.Store(nil)
+}
+
 // handle is the way of one request whose body has been read.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer s.survive(ctx)
@@ -127,15 +150,17 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		}
 		c.closeAfter(ctx)
 	}
-	cfg := s.options.Holder.Get()
+	cfg, starting := s.options.Holder.Get(), s.starting.Load()
 	route, refused := s.guard(&ctx.Request.Header, &c.head, c, cfg)
 	switch {
 	case refused != accepted:
 		s.refuse(ctx, c, cfg, refused)
-	case route == routeEndpoint:
-		s.serve(ctx, c, cfg)
 	case route == routeHealth:
 		s.write(ctx, cfg, fasthttp.StatusOK, healthy)
+	case starting != nil:
+		s.postpone(ctx, c, cfg, *starting)
+	case route == routeEndpoint:
+		s.serve(ctx, c, cfg)
 	case route == routeReady:
 		s.ready(ctx, cfg)
 	case route == routeAbout:
@@ -212,6 +237,13 @@ func (s *Server) preflight(ctx *fasthttp.RequestCtx, c *conn, cfg *config.Config
 	h.Set(fasthttp.HeaderAccessControlAllowMethods, "POST")
 	h.Set(fasthttp.HeaderAccessControlAllowHeaders, "Authorization, Content-Type")
 	h.Set(fasthttp.HeaderAccessControlMaxAge, "600")
+}
+
+// postpone answers while the server is starting.
+func (s *Server) postpone(ctx *fasthttp.RequestCtx, c *conn, cfg *config.Config, text string) {
+	s.write(ctx, cfg, fasthttp.StatusServiceUnavailable, string(appendFault(nil, api.Overloaded, text)))
+	s.setHeaders(ctx, c.head.origin, cfg)
+	ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "1")
 }
 
 // ready says whether this server should be sent requests.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -133,6 +134,46 @@ func TestPanicIsAnsweredAndTheServerLives(t *testing.T) {
 	}
 	if text := log.String(); !strings.Contains(text, `"message":"request panicked"`) || strings.Contains(text, "hunter2") {
 		t.Errorf("the log says %s", text)
+	}
+}
+
+// A server that is starting answers /healthz, and tells all others how far it is.
+func TestStarting(t *testing.T) {
+	cfg := configuration()
+	s := httpd.New(httpd.Options{Holder: config.NewHolder(cfg), Ready: func() error { return nil }}, nil)
+	run(t, s)
+	nc := dial(t, s)
+	r := bufio.NewReader(nc)
+	ask := func(method, path string) answer {
+		t.Helper()
+		body := map[string]string{"POST": "{}"}[method]
+		send(t, nc, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", method, path, len(body), body))
+		return receive(t, r, method)
+	}
+	for _, stage := range []string{"", "verifying the file, 43 %"} {
+		want := "the server is starting"
+		if stage != "" {
+			s.Starting(stage)
+			want += ": " + stage
+		}
+		if got := ask("GET", "/healthz"); got.status != 200 {
+			t.Errorf("/healthz: %d %s", got.status, got.body)
+		}
+		for path, method := range map[string]string{"/readyz": "GET", "/": "GET", "/api": "POST"} {
+			got := ask(method, path)
+			if got.status != 503 || got.code(t) != api.Overloaded || !bytes.Contains(got.body, []byte(`"errorMessage":"`+want+`"`)) || got.header.Get("Retry-After") != "1" {
+				t.Errorf("%s: %d %v %s", path, got.status, got.header, got.body)
+			}
+		}
+		if got := ask("GET", "/nosuch"); got.status != 404 {
+			t.Errorf("/nosuch: %d %s", got.status, got.body)
+		}
+	}
+	s.Begin(&echo{})
+	for path, method := range map[string]string{"/readyz": "GET", "/": "GET", "/api": "POST"} {
+		if got := ask(method, path); got.status != 200 {
+			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
 	}
 }
 

@@ -29,7 +29,8 @@
 // the store's revision, the head of the log, and how many values there are, with
 // the sum of their CRCs. bbolt itself would not notice a flipped bit in a value,
 // may lose values to one in a page, or crash. So reading checks the CRC, and
-// opening walks all pages, and counts, before bbolt sees them.
+// opening checks the whole file before bbolt sees it (check.go), for a server in a
+// process of its own (inchild.go).
 package bolt
 
 import (
@@ -61,6 +62,10 @@ type Options struct {
 	Beyond uint64
 
 	point func(name string) // of tests: told of moments at which a crash would be hard to survive
+	// Check decides whether the file is sound, before anything is written to it;
+	// nil checks it in this process. Progress, if not nil, is told how far it is.
+	Check    Check
+	Progress Progress
 }
 
 func (o Options) withDefaults() Options {
@@ -69,6 +74,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Lock == 0 {
 		o.Lock = time.Second
+	}
+	if o.Check == nil {
+		o.Check = check
 	}
 	return o
 }
@@ -105,7 +113,7 @@ type Store struct {
 // system says.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	o = o.withDefaults()
-	file, err := openFile(ctx, path, o.Lock)
+	file, err := openFile(ctx, path, &o)
 	if err != nil {
 		return nil, err
 	}

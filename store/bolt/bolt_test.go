@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
 	"sessiond/store"
@@ -53,7 +54,23 @@ func verified(t *testing.T, path string) Summary {
 	sum, err := Verify(context.WithoutCancel(t.Context()), path, nil)
 	if err != nil {
 		t.Errorf("Verify: %v", err)
+		return sum
 	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := openDB(f, &bbolt.Options{ReadOnly: true, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	_ = db.View(func(tx *bbolt.Tx) error {
+		for err := range tx.Check() {
+			t.Errorf("bbolt itself: %v", err)
+		}
+		return nil
+	})
 	return sum
 }
 

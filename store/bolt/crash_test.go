@@ -28,6 +28,9 @@ const (
 // child plays a role, if there is one to play.
 func child(role string) bool {
 	path := os.Getenv(childPath)
+	if len(os.Args) > 1 && checker(os.Args[1]) {
+		return true
+	}
 	switch role {
 	case "commit":
 		fail(commitForever(path, os.Args[len(os.Args)-1]))

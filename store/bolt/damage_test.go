@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -75,7 +76,7 @@ func TestFlippedBitInAValue(t *testing.T) {
 	if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), `kind a, key "a/3-21"`) {
 		t.Errorf("Verify: %v, want ErrCorrupt with kind and key", err)
 	}
-	s := open(t, path)
+	s := unchecked(t, path)
 	defer shut(t, s)
 	if _, err := s.Get(t.Context(), "a/3-21"); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), `"a/3-21"`) {
 		t.Errorf("Get: %v, want ErrCorrupt with the key", err)
@@ -101,13 +102,13 @@ func TestBrokenChain(t *testing.T) {
 	if _, err := Verify(t.Context(), path, nil); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "position 5 is missing") {
 		t.Errorf("Verify: %v, want ErrCorrupt at position 5", err)
 	}
-	s = open(t, path)
+	s = unchecked(t, path)
 	commit(t, s, store.Tx{Delete: []string{store.LogKey(6), store.LogKey(7), store.LogKey(8)}})
 	shut(t, s)
 	if _, err := Verify(t.Context(), path, nil); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("Verify of a log without its end: %v, want ErrCorrupt", err)
 	}
-	s = open(t, path)
+	s = unchecked(t, path)
 	commit(t, s, store.Tx{
 		Put:    []store.Put{{Key: store.AnchorKey, Value: noted.Encode()}},
 		Delete: []string{store.LogKey(1), store.LogKey(2), store.LogKey(3), store.LogKey(4)},
@@ -117,6 +118,16 @@ func TestBrokenChain(t *testing.T) {
 	if sum := verified(t, path); sum.Head.Seq != 9 || sum.Kinds["log"] != 1 {
 		t.Errorf("summary after a purge: %+v", sum)
 	}
+}
+
+// unchecked is open for a file that is known to be damaged.
+func unchecked(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), path, Options{Check: func(context.Context, *os.File, Progress) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func verifiedHead(t *testing.T, s *Store) store.Head {
@@ -173,6 +184,17 @@ func TestNoDamageGoesUnseen(t *testing.T) {
 		for at := 36; at < size; at += 397 {
 			try(fmt.Sprintf("page %d, byte %d", id, at), false, func(f []byte) []byte { f[from+at] ^= 1 << (at % 8); return f })
 		}
+	}
+	for id := range 2 { // the one of the last commit, and the one before it
+		for at := range pageHead + 64 {
+			mustSee := at < 10 || at >= pageHead // a page's count and overflow are of no use here
+			try(fmt.Sprintf("meta page %d, byte %d", id, at), mustSee, func(f []byte) []byte { f[page(uint64(id))+at] ^= 1 << (at % 8); return f })
+		}
+		other := page(uint64(1 - id))
+		try(fmt.Sprintf("meta page %d over the other", id), true, func(f []byte) []byte {
+			copy(f[page(uint64(id)):page(uint64(id+1))], f[other:other+page(1)])
+			return f
+		})
 	}
 	for _, size := range []int{1, 100, 4096, 8192, page(tr.pages) - 1} {
 		try(fmt.Sprintf("cut to %d bytes", size), true, func(f []byte) []byte { return f[:size] })

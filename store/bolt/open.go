@@ -1,11 +1,9 @@
 package bolt
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,8 +21,8 @@ const (
 )
 
 // openFile returns the file at path, made if need be, locked against other
-// processes, found sound and read into the page cache.
-func openFile(ctx context.Context, path string, wait time.Duration) (*os.File, error) {
+// processes and found sound.
+func openFile(ctx context.Context, path string, o *Options) (*os.File, error) {
 	if err := create(path); err != nil {
 		return nil, err
 	}
@@ -32,66 +30,22 @@ func openFile(ctx context.Context, path string, wait time.Duration) (*os.File, e
 	if err != nil {
 		return nil, fmt.Errorf("bolt: the store cannot be opened: %w", err)
 	}
-	if err := prepare(ctx, f, path, wait); err != nil {
+	if err := prepare(ctx, f, path, o); err != nil {
 		_ = f.Close() // nothing was written to it
 		return nil, err
 	}
 	return f, nil
 }
 
-func prepare(ctx context.Context, f *os.File, path string, wait time.Duration) error {
-	if err := lock(ctx, f, syscall.LOCK_EX, wait); err != nil {
+func prepare(ctx context.Context, f *os.File, path string, o *Options) error {
+	if err := lock(ctx, f, syscall.LOCK_EX, o.Lock); err != nil {
 		return err
 	}
 	if err := sweep(path); err != nil {
 		return err
 	}
-	// bbolt maps its file for random access: cold, it would come in page by page.
-	if _, err := io.CopyBuffer(discard{}, io.NewSectionReader(f, 0, 1<<62), make([]byte, 1<<20)); err != nil {
-		return fmt.Errorf("bolt: reading the store: %w", err)
-	}
-	_, err := take(ctx, f, func(string, []byte, []byte) error { return nil })
-	return err
+	return o.Check(ctx, f, o.Progress)
 }
-
-// take walks all pages of f, shows each value to v, and checks that none is
-// missing.
-func take(ctx context.Context, f *os.File, v visit) (state, error) {
-	t, err := readTree(f)
-	if err != nil {
-		return state{}, err
-	}
-	var st *state
-	var found census
-	err = t.walk(ctx, func(kind string, name, value []byte) error {
-		switch {
-		case kind != metaKind:
-			found.add(value)
-		case bytes.Equal(name, stateName):
-			read, err := decodeState(value)
-			if err != nil {
-				return err
-			}
-			st = &read
-		}
-		return v(kind, name, value)
-	})
-	switch {
-	case err != nil:
-		return state{}, err
-	case st == nil:
-		return state{}, damaged(metaKind, stateName, "missing")
-	case st.held != found:
-		return *st, corrupt("values are missing or not the last: there are %d, with the sum %x; there should be %d, with %x",
-			found.count, found.sum, st.held.count, st.held.sum)
-	}
-	return *st, nil
-}
-
-// discard has no ReadFrom, so that io.CopyBuffer uses its buffer.
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // lock takes f's lock, or says ErrLocked once it has waited long enough.
 func lock(ctx context.Context, f *os.File, how int, wait time.Duration) error {

@@ -19,6 +19,7 @@ const (
 
 	branchPage   = 0x01
 	leafPage     = 0x02
+	metaPage     = 0x04
 	freelistPage = 0x10
 	bucketLeaf   = 0x01
 
@@ -41,37 +42,63 @@ type tree struct {
 	txid     uint64
 	seen     []uint64 // one bit per page
 	bufs     [maxDepth][]byte
+
+	read   uint64                   // pages that were read
+	report func(done, total uint64) // is told of read and pages once in a while; nil: nobody is
 }
 
-// readTree reads the meta pages of f.
+// readTree reads the meta pages of f. A commit writes one of them, and fits into a
+// sector of any disk, so that a power cut leaves both of them sound: of the last
+// commit and the one before it. Where one is not, nobody knows which commit was the
+// last.
 func readTree(f *os.File) (*tree, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	var best *tree
-	for size := int64(1 << 10); size <= 1<<16; size <<= 1 { // of a page; the second meta page is one page in
-		for _, at := range []int64{0, size} {
-			t := readMeta(f, at)
-			if t != nil && t.pageSize == size && (best == nil || t.txid > best.txid) {
-				best = t
-			}
-		}
-	}
-	switch {
+	metas := readMetas(f)
+	switch a, b := metas[0], metas[1]; {
 	case info.Size() == 0:
 		return nil, corrupt("the file is empty")
-	case best == nil:
+	case a == nil && b == nil:
 		return nil, corrupt("neither meta page is sound: not a store, or cut off, or overwritten")
-	case int64(best.pages)*best.pageSize > info.Size(): //nolint:gosec // a sound meta page
+	case a == nil:
+		return nil, corrupt("meta page 0 is not sound: what was committed last may be missing")
+	case b == nil:
+		return nil, corrupt("meta page 1 is not sound: what was committed last may be missing")
+	case a.txid != b.txid+1 && b.txid != a.txid+1:
+		return nil, corrupt("the meta pages are of transactions %d and %d, which did not follow each other", a.txid, b.txid)
+	}
+	best := metas[0]
+	if metas[1].txid > best.txid {
+		best = metas[1]
+	}
+	if int64(best.pages)*best.pageSize > info.Size() { //nolint:gosec // a sound meta page
 		return nil, corrupt("the file is cut off: %d bytes, it needs %d", info.Size(), int64(best.pages)*best.pageSize) //nolint:gosec // same
 	}
 	best.seen = make([]uint64, best.pages/64+1)
 	return best, nil
 }
 
-// readMeta returns what the meta page at offset at says, nil if it is not sound.
-func readMeta(f io.ReaderAt, at int64) *tree {
+// readMetas returns what the two meta pages say, nil for one that is not sound. The
+// second is one page in, so they have to agree about its size.
+func readMetas(f io.ReaderAt) (metas [2]*tree) {
+	metas[0] = readMeta(f, 0, 0)
+	if metas[0] != nil {
+		metas[1] = readMeta(f, metas[0].pageSize, 1)
+		return metas
+	}
+	for size := int64(1 << 10); size <= 1<<16; size <<= 1 {
+		if t := readMeta(f, size, 1); t != nil && t.pageSize == size {
+			metas[1] = t
+			return metas
+		}
+	}
+	return metas
+}
+
+// readMeta returns what the meta page id at offset at says, nil if it is not sound.
+func readMeta(f io.ReaderAt, at int64, id uint64) *tree {
 	var buf [pageHead + 64]byte
 	if _, err := f.ReadAt(buf[:], at); err != nil {
 		return nil
@@ -79,10 +106,7 @@ func readMeta(f io.ReaderAt, at int64) *tree {
 	m := buf[pageHead:]
 	h := fnv.New64a()
 	_, _ = h.Write(m[:56]) // never fails
-	if order.Uint32(m) != metaMagic || order.Uint32(m[4:]) != metaVersion || order.Uint64(m[56:]) != h.Sum64() {
-		return nil
-	}
-	return &tree{
+	t := &tree{
 		f:        f,
 		pageSize: int64(order.Uint32(m[8:])),
 		root:     order.Uint64(m[16:]),
@@ -90,6 +114,13 @@ func readMeta(f io.ReaderAt, at int64) *tree {
 		pages:    order.Uint64(m[40:]),
 		txid:     order.Uint64(m[48:]),
 	}
+	switch size := t.pageSize; {
+	case order.Uint32(m) != metaMagic || order.Uint32(m[4:]) != metaVersion || order.Uint64(m[56:]) != h.Sum64(),
+		order.Uint64(buf[:]) != id || order.Uint16(buf[8:]) != metaPage,
+		size < 1<<10 || size > 1<<16 || size&(size-1) != 0 || t.pages > 1<<40:
+		return nil
+	}
+	return t
 }
 
 // visit is told of each value, in order; its bytes are good until it returns.
@@ -104,29 +135,38 @@ func (t *tree) walk(ctx context.Context, v visit) error {
 			return err
 		}
 	}
+	return t.kinds(ctx, func(kind string, bucket element) error { return t.values(ctx, kind, bucket, v) })
+}
+
+// kinds shows the bucket of each kind to fn.
+func (t *tree) kinds(ctx context.Context, fn func(kind string, bucket element) error) error {
 	return t.branch(ctx, 0, t.root, bounds{}, "", func(e element) error {
-		kind := string(e.key)
 		if e.flags != bucketLeaf {
 			return corrupt("a value outside all kinds, %q", e.key)
 		}
-		if len(e.value) < bucketHead {
-			return corrupt("kind %s: its bucket is cut off", kind)
-		}
-		each := func(e element) error {
-			if e.flags != 0 {
-				return corrupt("kind %s, key %q: not a value", kind, kind+string(e.key))
-			}
-			return v(kind, e.key, e.value)
-		}
-		if root := order.Uint64(e.value); root != 0 {
-			return t.branch(ctx, e.depth+1, root, bounds{}, kind, each)
-		}
-		inline := e.value[bucketHead:]
-		if len(inline) < pageHead || order.Uint16(inline[8:]) != leafPage {
-			return corrupt("kind %s: its bucket is cut off", kind)
-		}
-		return elements(inline, e.depth, bounds{}, kind, each)
+		return fn(string(e.key), e)
 	})
+}
+
+// values shows the values in the bucket of a kind to v.
+func (t *tree) values(ctx context.Context, kind string, bucket element, v visit) error {
+	if len(bucket.value) < bucketHead {
+		return corrupt("kind %s: its bucket is cut off", kind)
+	}
+	each := func(e element) error {
+		if e.flags != 0 {
+			return corrupt("kind %s, key %q: not a value", kind, kind+string(e.key))
+		}
+		return v(kind, e.key, e.value)
+	}
+	if root := order.Uint64(bucket.value); root != 0 {
+		return t.branch(ctx, bucket.depth+1, root, bounds{}, kind, each)
+	}
+	inline := bucket.value[bucketHead:]
+	if len(inline) < pageHead || order.Uint16(inline[8:]) != leafPage {
+		return corrupt("kind %s: its bucket is cut off", kind)
+	}
+	return elements(inline, bucket.depth, bounds{}, kind, each)
 }
 
 // element is an entry of a page.
@@ -198,6 +238,7 @@ func (t *tree) page(depth int, id uint64, kind string, types uint16) ([]byte, er
 		}
 		t.seen[i/64] |= 1 << (i % 64)
 	}
+	t.count(1 + more)
 	if more > 0 {
 		p = make([]byte, (1+int64(more))*t.pageSize) //nolint:gosec // less than the file
 		if err := t.readAt(p, id); err != nil {
@@ -205,6 +246,14 @@ func (t *tree) page(depth int, id uint64, kind string, types uint16) ([]byte, er
 		}
 	}
 	return p, nil
+}
+
+// count counts pages that were read, and tells of each hundredth of them.
+func (t *tree) count(pages uint64) {
+	before := t.read * 100 / t.pages
+	if t.read += pages; t.report != nil && t.read*100/t.pages > before {
+		t.report(t.read, t.pages)
+	}
 }
 
 func (t *tree) readAt(p []byte, id uint64) error {
