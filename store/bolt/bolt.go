@@ -61,11 +61,12 @@ type Options struct {
 	// none is given twice. The first commit has to append to the log.
 	Beyond uint64
 
-	point func(name string) // of tests: told of moments at which a crash would be hard to survive
 	// Check decides whether the file is sound, before anything is written to it;
 	// nil checks it in this process. Progress, if not nil, is told how far it is.
 	Check    Check
 	Progress Progress
+
+	point func(name string) // of tests: told of moments at which a crash would be hard to survive
 }
 
 func (o Options) withDefaults() Options {
