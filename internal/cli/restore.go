@@ -17,6 +17,7 @@ import (
 
 	"sessiond/internal/account"
 	"sessiond/internal/config"
+	"sessiond/store/bolt"
 )
 
 // RestoreOptions are what a backup is restored with.
@@ -28,7 +29,7 @@ type RestoreOptions struct {
 	AcceptKeys bool // without a journal that can be relied on, API keys live all the same
 	DryRun     bool // nothing is changed
 
-	Report func(stage string, n uint64) // told how far it is; nil: nobody
+	Report bolt.Progress // told how far it is; nil: nobody
 }
 
 // Restored says what a restore has done, or would do.

@@ -82,7 +82,7 @@ func TestBackupThatFails(t *testing.T) {
 			}
 			shut(t, s)
 			ctx, o, want := how(t, path)
-			s = open(t, path)
+			s = unchecked(t, path)
 			defer shut(t, s)
 			to := filepath.Join(t.TempDir(), "backup")
 			if _, err := s.Backup(ctx, to, o); !errors.Is(err, want) {

@@ -224,11 +224,12 @@ func (c *chain) follow(name, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	next := c.head.Next(e.Data)
+	next := store.Head{Seq: e.Seq - 1, Hash: c.head.Hash}.Next(e.Data)
 	switch {
-	case e.Seq != next.Seq:
-		return corrupt("log: position %d is missing", next.Seq)
-	case e.Hash != next.Hash:
+	case e.Hash == next.Hash:
+	case next.Seq != c.head.Seq+1:
+		return corrupt("log: position %d is missing", c.head.Seq+1)
+	default:
 		return corrupt("log: the chain breaks at position %d", next.Seq)
 	}
 	c.head = next

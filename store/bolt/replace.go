@@ -25,16 +25,16 @@ type Replacement struct {
 // as Verify does. It is to take the place of the file at path, if there is one: that
 // may be damaged, or from itself. Errors: ErrLocked, one that wraps store.ErrCorrupt
 // (from is damaged), or what the system says.
-func Replace(ctx context.Context, from, path string, report func(stage string, n uint64)) (*Replacement, Summary, error) {
+func Replace(ctx context.Context, from, path string, p Progress) (*Replacement, Summary, error) {
 	r := &Replacement{path: path}
-	sum, err := r.copy(ctx, from, report)
+	sum, err := r.copy(ctx, from, p)
 	if err != nil {
 		return nil, sum, errors.Join(err, r.Close())
 	}
 	return r, sum, nil
 }
 
-func (r *Replacement) copy(ctx context.Context, from string, report func(string, uint64)) (Summary, error) {
+func (r *Replacement) copy(ctx context.Context, from string, p Progress) (Summary, error) {
 	f, err := os.Open(from)
 	if err != nil {
 		return Summary{}, fmt.Errorf("bolt: the backup cannot be opened: %w", err)
@@ -55,7 +55,7 @@ func (r *Replacement) copy(ctx context.Context, from string, report func(string,
 	if err := rewrite(ctx, f, r.Path()); err != nil {
 		return Summary{}, err
 	}
-	return Verify(ctx, r.Path(), report)
+	return Verify(ctx, r.Path(), p)
 }
 
 // hold takes the lock of the file that is there.
