@@ -167,6 +167,12 @@ func pause(t *testing.T, d time.Duration) {
 // ends the server, and waits for them.
 func (l *ledger) load(t *testing.T, p *process, d time.Duration, end func()) {
 	t.Helper()
+	l.loadUntil(t, p, func() { pause(t, d) }, end)
+}
+
+// loadUntil is load for as long as wait takes.
+func (l *ledger) loadUntil(t *testing.T, p *process, wait, end func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var ending atomic.Bool
@@ -190,7 +196,7 @@ func (l *ledger) load(t *testing.T, p *process, d time.Duration, end func()) {
 			}
 		})
 	}
-	pause(t, d)
+	wait()
 	ending.Store(true)
 	end()
 	cancel() // nothing answers any more

@@ -60,10 +60,11 @@ type ledger struct {
 	changes                int // rotations and alterations that were acknowledged
 	validations            atomic.Int64
 
-	faulty  bool         // the disk may fail
-	stopped atomic.Bool  // an answer said that nothing is written any more
-	slowest atomic.Int64 // the longest that a client was busy with one thing, in nanoseconds
-	figures map[string]int
+	faulty   bool         // the disk may fail
+	stopped  atomic.Bool  // an answer said that nothing is written any more
+	refusals atomic.Int64 // answers that said that something was not written, or perhaps not
+	slowest  atomic.Int64 // the longest that a client was busy with one thing, in nanoseconds
+	figures  map[string]int
 }
 
 // What may go wrong, as a campaign counts it.

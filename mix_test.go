@@ -57,7 +57,7 @@ func (l *ledger) busy(d time.Duration) {
 }
 
 // change calls an action that writes. Nothing is acknowledged any more once an
-// answer has said that writing has stopped.
+// answer has said that writing has stopped, or that an outcome is not known.
 func (l *ledger) change(ctx context.Context, c *client, action string, p params, result any) error {
 	stopped := l.stopped.Load()
 	err := c.call(ctx, action, p, result)
@@ -66,8 +66,11 @@ func (l *ledger) change(ctx context.Context, c *client, action string, p params,
 		if stopped {
 			return &wrong{falselyAcked, action}
 		}
-	case storageFailed:
+	case storageFailed, outcomeUnknown:
 		l.stopped.Store(true)
+		l.refusals.Add(1)
+	case storageFull:
+		l.refusals.Add(1)
 	}
 	return err
 }

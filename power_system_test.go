@@ -24,9 +24,15 @@ type faulty struct {
 	backing, at string
 }
 
-func newFaulty(t *testing.T) *faulty {
+// newFaulty mounts one with a copy of a data folder, if it is named.
+func newFaulty(t *testing.T, data string) *faulty {
 	t.Helper()
 	f := &faulty{t: t, backing: memory(t, 256), at: t.TempDir()}
+	if data != "" {
+		if err := os.CopyFS(home{}.at(f.backing).data, os.DirFS(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	f.mount()
 	return f
 }
@@ -50,7 +56,7 @@ func TestSystemCampaignPowerTorn(t *testing.T) {
 		if f != nil {
 			f.Unmount()
 		}
-		f = newFaulty(t)
+		f = newFaulty(t, "")
 		f.Delay(time.Millisecond) // so that most cuts come between a write and the end of its sync
 		return newHome(t, crowded()).at(f.at)
 	}
@@ -87,7 +93,7 @@ func TestSystemCampaignFirstCreation(t *testing.T) {
 		if r.N < 8 {
 			loss = faultfs.Loss(r.N % 2)
 		}
-		f := newFaulty(r.T)
+		f := newFaulty(r.T, "")
 		h := newHome(r.T, crowded()).at(f.at)
 		cut := f.CutAt(faultfs.Write|faultfs.Sync|faultfs.Truncate|faultfs.Name, n, loss)
 		p := h.launch(r.T)
