@@ -1,0 +1,168 @@
+//go:build linux && system
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"sessiond/internal/campaign"
+)
+
+// A disk that takes its time is waited for by those who change something, as long
+// as two commits take, and by nobody else: asking is as quick as ever, an end is in
+// force at once, and who is too much is told so.
+func TestSystemCampaignSlowDisk(t *testing.T) {
+	campaign.Run(t, campaign.Plan{
+		Name: "slow disk", Trials: 20, Few: 2,
+		Must: []string{slowValidates, slowCreates, lateEnds, strangeAnswers, hangs},
+		About: fmt.Sprintf("a server whose disk takes 200 ms or 2 s for each sync (a commit is two): %d clients that validate beside %d that create, in turn with a quick disk; "+
+			"then %d creates at once", validators, creators, parallelCreates),
+	}, func(r *campaign.Trial) {
+		if r.N%2 == 0 {
+			slowDisk(r, 200*time.Millisecond, 3)
+		} else {
+			slowDisk(r, 2*time.Second, 1)
+		}
+	})
+}
+
+const (
+	validators, creators = 4, 8
+
+	validateEvery = 5 * time.Millisecond
+	createEvery   = 50 * time.Millisecond
+	commitsWaited = 2 // the one under way, and one's own
+	syncsOfCommit = 2
+	grace         = 100 * time.Millisecond // both of a machine that others use too
+	validateGrace = 5 * time.Millisecond
+	mostGrowth    = 64 // MiB
+
+	slowValidates  = "validates more than 1.5 times as slow"
+	slowCreates    = "creates slower than two commits and 100 ms"
+	lateEnds       = "ends that waited for the disk"
+	strangeAnswers = "creates neither made nor refused for too many"
+)
+
+func slowDisk(r *campaign.Trial, delay time.Duration, rounds int) {
+	f := newFaulty(r.T, "")
+	defer f.Unmount()
+	p := newHome(r.T, roomy()).at(f.at).start(r.T)
+	defer p.kill()
+	s := hire(r.T, p)
+	bound := commitsWaited*syncsOfCommit*delay + grace
+
+	var quick, slow []time.Duration // 99 % of the validates of a round
+	for range rounds {
+		validates, _ := timed(r, p, s, time.Second)
+		quick = append(quick, validates)
+		f.Delay(delay)
+		validates, creates := timed(r, p, s, max(2*time.Second, 2*syncsOfCommit*delay))
+		slow = append(slow, validates)
+		r.Most(fmt.Sprintf("ms of 99 %% of the creates with syncs of %v", delay), creates.Milliseconds())
+		if creates > bound {
+			r.T.Logf("99 %% of the creates took up to %v, want at most %v", creates, bound)
+			r.Count(slowCreates, 1)
+		}
+		endAtOnce(r, p, s)
+		f.Delay(0)
+	}
+	base, now := quantile(quick, 0.5), quantile(slow, 0.5)
+	r.Most("µs of 99 % of the validates, quick disk", base.Microseconds())
+	r.Most("µs of 99 % of the validates, slow disk", now.Microseconds())
+	if now > max(base*3/2, base+validateGrace) {
+		r.T.Logf("99 %% of the validates took up to %v, with a quick disk %v", now, base)
+		r.Count(slowValidates, 1)
+	}
+
+	before := p.anonymous(r.T)
+	crowd := newCrowd(r.T, p, s.issuerKey.AuthToken)
+	f.Delay(delay)
+	begun := time.Now()
+	_, codes := crowd.create(func(n int) params { return params{"realm": "app", "username": fmt.Sprint("crowd-", n)} })
+	if took := time.Since(begun); took > max(hang, 2*bound) {
+		r.Count(hangs, 1)
+	}
+	if codes[0] != parallelCreates {
+		r.Count(strangeAnswers, parallelCreates-codes[0])
+		r.T.Logf("%d creates at once were answered %v", parallelCreates, codes)
+	}
+	grown := (p.anonymous(r.T) - before) >> 10
+	r.Most("MiB that the server grew", grown)
+	if grown > mostGrowth {
+		r.T.Errorf("the server grew by %d MiB", grown)
+	}
+}
+
+// timed has clients validate and create for a while, and returns how long 99 % of
+// either took at most.
+func timed(r *campaign.Trial, p *process, s staff, d time.Duration) (validates, creates time.Duration) {
+	ctx, cancel := context.WithTimeout(r.T.Context(), d)
+	defer cancel()
+	var validated, created stopwatch
+	var group sync.WaitGroup
+	for n := range validators + creators {
+		c := newClient(p, s.issuerKey.AuthToken)
+		defer c.close()
+		group.Go(func() {
+			for ctx.Err() == nil {
+				next := time.After(createEvery)
+				if n < validators {
+					next = time.After(validateEvery)
+					validated.time(r.T, c, "validate", params{"refresh": false})
+				} else {
+					created.time(r.T, c, "createSession", params{"realm": "app", "username": fmt.Sprint("user-", n)})
+				}
+				<-next
+			}
+		})
+	}
+	group.Wait()
+	return quantile(validated.took, 0.99), quantile(created.took, 0.99)
+}
+
+// stopwatch collects how long calls took.
+type stopwatch struct {
+	mu   sync.Mutex
+	took []time.Duration
+}
+
+func (s *stopwatch) time(t *testing.T, c *client, action string, p params) {
+	begun := time.Now()
+	err := c.call(t.Context(), action, p, nil)
+	took := time.Since(begun)
+	if err != nil {
+		t.Errorf("%s: %v", action, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.took = append(s.took, took)
+}
+
+// endAtOnce ends a session, which has to be dead before that is durable.
+func endAtOnce(r *campaign.Trial, p *process, s staff) {
+	var made credential
+	key := newClient(p, s.issuerKey.AuthToken)
+	defer key.close()
+	key.must(r.T, "createSession", params{"realm": "app", "username": "leaver"}, &made)
+	c := newClient(p, made.AuthToken)
+	defer c.close()
+	ended := make(chan error, 1)
+	go func() { ended <- c.call(r.T.Context(), "deleteSession", nil, nil) }()
+	watcher := newClient(p, made.AuthToken)
+	defer watcher.close()
+	for codeOf(watcher.call(r.T.Context(), "validate", params{"refresh": false}, nil)) != invalidAuthToken {
+	}
+	select {
+	case err := <-ended:
+		r.T.Logf("the end was answered before it was in force (%v)", err)
+		r.Count(lateEnds, 1)
+	default:
+		if err := <-ended; err != nil {
+			r.T.Errorf("deleteSession: %v", err)
+		}
+	}
+}
