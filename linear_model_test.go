@@ -14,13 +14,18 @@ const (
 	doCreate   = "createSession"
 	doValidate = "validate" // by the administrator
 	doUse      = "validate, by its own token"
+	doRefresh  = "refresh"
 	doLook     = "getSessionInfo"
+	doList     = "listClientSessions"
 	doAlter    = "alterSession"
 	doRotate   = "rotateSession"
 	doLogout   = "deleteSession"
 	doRevoke   = "revokeSessions"
+	doEnd      = "endSession"
+	doRemove   = "removeSession"
 	doEndAll   = "revokeSessions of its account"
 	doSettle   = "the answer to that"
+	doKill     = "the end of the server"
 	doRest     = "nothing more"
 )
 
@@ -55,14 +60,15 @@ type outcome struct {
 // A seen session is what can be told of it from outside.
 type seen struct {
 	born, dead     bool
+	sure           bool // an end was answered: it outlasts the server
 	claim          claim
 	newest         int // token
 	text, revision int
 }
 
-func (s seen) takes(token int) bool {
-	return s.born && !s.dead && token <= s.newest && token > s.newest-goodTokens
-}
+func (s seen) takes(token int) bool { return s.born && !s.dead && s.knows(token) }
+
+func (s seen) knows(token int) bool { return token <= s.newest && token > s.newest-goodTokens }
 
 // after returns what a session can be when something was done to it: one of two
 // where no answer came back, nothing where the answer is wrong.
@@ -72,9 +78,9 @@ func (s seen) after(in deed, out outcome) []seen {
 	switch in.what {
 	case doCreate:
 		lives, done = !s.born, seen{born: true, text: in.text, revision: 1}
-	case doValidate, doUse:
+	case doValidate, doUse, doRefresh:
 		lives = s.takes(in.token)
-	case doLook:
+	case doLook, doList:
 		if lives && out.ok && (out.text != s.text || out.revision != s.revision) {
 			return nil
 		}
@@ -84,18 +90,34 @@ func (s seen) after(in deed, out outcome) []seen {
 		if lives = s.takes(in.token); in.token == s.newest {
 			done.newest, done.revision = s.newest+1, s.revision+1
 		}
-	case doLogout, doRevoke:
+	case doLogout, doRevoke, doEnd:
 		return s.ended(in, out)
+	case doRemove: // its answer does not say whether it was the one
+		if out.lost {
+			return s.ended(in, out)
+		}
+		return append(s.ended(in, outcome{}), s.ended(in, outcome{ok: true})...)
 	case doEndAll: // its answer is about all of them, and is no one's before doSettle
-		if done.dead, done.claim = true, anybodys; lives || s.claim == somebody {
+		if done.dead, done.claim, done.sure = true, anybodys, !out.lost; lives || s.claim == somebody {
+			done.sure = done.sure || s.sure
 			return s.perhaps(done, out)
 		}
+		s.sure = s.sure || s.dead && !out.lost
 		return []seen{s}
 	case doSettle:
 		if done.claim = nobodys; lives {
 			return nil
 		}
 		return []seen{done}
+	case doKill: // an end that was in force, and not written, is undone
+		if s.claim == somebody {
+			return nil
+		}
+		if s.claim, done.claim = nobodys, nobodys; s.dead && !s.sure {
+			s.dead, done.sure = false, true
+			return []seen{s, done}
+		}
+		return []seen{s}
 	case doRest:
 		if s.claim == somebody {
 			return nil
@@ -121,12 +143,14 @@ func (s seen) perhaps(done seen, out outcome) []seen {
 	return []seen{done}
 }
 
-// ended is after for the end of this session alone.
+// ended is after for the end of this session alone. Whatever its answer says, if it
+// is about this session then an end was written before.
 func (s seen) ended(in deed, out outcome) []seen {
-	lives := s.born && !s.dead && (in.what == doRevoke || s.takes(in.token))
+	shown := in.what != doLogout || s.knows(in.token)
+	lives := s.born && !s.dead && shown
 	done, open := s, s
-	done.dead, done.claim = true, nobodys
-	open.dead, open.claim = true, somebody
+	done.dead, done.claim, done.sure = true, nobodys, s.sure || !out.lost
+	open.dead, open.claim, open.sure = true, somebody, s.sure || !out.lost
 	switch {
 	case out.lost && lives:
 		return []seen{s, done, open}
@@ -137,6 +161,7 @@ func (s seen) ended(in deed, out outcome) []seen {
 	case lives:
 		return []seen{open}
 	}
+	s.sure = s.sure || s.dead && shown && !out.lost
 	return []seen{s}
 }
 
