@@ -401,7 +401,12 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger, progress
 		log.Warn("others may look into the data folder: chmod 700 it", logging.Str("folder", o.Dir))
 	}
 	progress.begin("verifying the file")
-	st, err := bolt.Open(ctx, filepath.Join(o.Dir, cli.DataFile), bolt.Options{Check: checkInChild(log), Progress: progress.part})
+	st, err := bolt.Open(ctx, filepath.Join(o.Dir, cli.DataFile), bolt.Options{
+		Check: checkInChild(log), Progress: progress.part,
+		Upgrading: func(from int, kept string) {
+			log.Info("the file is upgraded", logging.Int("from", from), logging.Int("to", bolt.Format), logging.Str("before", kept))
+		},
+	})
 	switch {
 	case errors.Is(err, store.ErrCorrupt):
 		return nil, fmt.Errorf("the data in %s is not served: %w; nothing was changed, and %s", o.Dir, err, cli.Remedy)

@@ -93,6 +93,7 @@ acct       1
 log        4
 
 bytes     \d+ in a file of \d+
+format    2
 revision  4
 log head  ` + text(last) + `
 

@@ -74,9 +74,10 @@ func runVerify(cmd *cobra.Command, _ []string) error {
 			Values    map[string]uint64 `json:"values"`
 			Bytes     int64             `json:"bytes"`
 			FileBytes int64             `json:"fileBytes"`
+			Format    int               `json:"dataFormat"`
 			Revision  uint64            `json:"revision"`
 			LogHead   string            `json:"logHead"`
-		}{true, sum.Kinds, sum.Bytes, sum.Size, uint64(sum.Rev), formatHead(sum.Head)})
+		}{true, sum.Kinds, sum.Bytes, sum.Size, sum.Format, uint64(sum.Rev), formatHead(sum.Head)})
 	}
 	var kinds []table.Row
 	for _, kind := range slices.Sorted(maps.Keys(sum.Kinds)) {
@@ -84,6 +85,7 @@ func runVerify(cmd *cobra.Command, _ []string) error {
 	}
 	return printLine(cmd, draw(table.Row{"kind", "values"}, kinds)+"\n\n"+draw(nil, []table.Row{
 		{"bytes", fmt.Sprintf("%d in a file of %d", sum.Bytes, sum.Size)},
+		{"format", strconv.Itoa(sum.Format)},
 		{"revision", strconv.FormatUint(uint64(sum.Rev), 10)},
 		{"log head", formatHead(sum.Head)},
 	})+"\n\nOK: the data is sound.")

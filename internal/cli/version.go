@@ -12,13 +12,15 @@ import (
 	"sessiond/internal/api"
 	"sessiond/internal/config"
 	"sessiond/internal/wire"
+	"sessiond/store/bolt"
 )
 
 func (p *Program) version() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Long:    "Prints the version of the program, that of Go, and the system it was built for.",
+		Use:   "version",
+		Short: "Print the version",
+		Long: `Prints the version of the program, that of Go, the system it was built for, and the
+format of the data that it writes: it reads that and all lower ones.`,
 		Example: "  sessiond version\n  sessiond version --output json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,7 +30,8 @@ func (p *Program) version() *cobra.Command {
 				Go       string `json:"go"`
 				OS       string `json:"os"`
 				Arch     string `json:"arch"`
-			}{p.Version, api.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH}
+				Format   int    `json:"dataFormat"`
+			}{p.Version, api.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH, bolt.Format}
 			format, err := output(cmd, formatText)
 			if err != nil {
 				return err
@@ -36,7 +39,7 @@ func (p *Program) version() *cobra.Command {
 			if format == formatJSON {
 				return printJSON(cmd, &about)
 			}
-			return printLine(cmd, fmt.Sprintf("sessiond %s, %s, %s/%s", about.Version, about.Go, about.OS, about.Arch))
+			return printLine(cmd, fmt.Sprintf("sessiond %s, %s, %s/%s, data format %d", about.Version, about.Go, about.OS, about.Arch, about.Format))
 		},
 	}
 	addOutput(cmd, formatText, formatJSON)

@@ -66,6 +66,10 @@ type Options struct {
 	Check    Check
 	Progress Progress
 
+	// Upgrading, if not nil, is told before a file of an older format becomes one of
+	// Format, and where a copy of it stays.
+	Upgrading func(from int, kept string)
+
 	point func(name string) // of tests: told of moments at which a crash would be hard to survive
 }
 
@@ -80,6 +84,13 @@ func (o Options) withDefaults() Options {
 		o.Check = check
 	}
 	return o
+}
+
+// at tells a test of a moment.
+func (o *Options) at(moment string) {
+	if o.point != nil {
+		o.point(moment)
+	}
 }
 
 // bbolt returns what bbolt is to be opened with.
@@ -109,9 +120,10 @@ type Store struct {
 }
 
 // Open opens the file at path and starts to write. If there is none, it is
-// made, complete or not at all; its folder must exist. Errors: ErrLocked, one
-// that wraps store.ErrCorrupt (the file is damaged, and untouched), or what the
-// system says.
+// made, complete or not at all; its folder must exist. One of an older format is
+// upgraded, once a copy is beside it. Errors: ErrLocked, ErrNewer, one that wraps
+// store.ErrCorrupt (the file is damaged), with all of which it is untouched, or what
+// the system says.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	file, err := openFile(ctx, path, &o)
@@ -130,6 +142,11 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return err
 	}); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if st.format < Format {
+		if st, err = upgrade(db, st, &o); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
 	}
 	st.rev, st.head.Seq = max(st.rev, store.Rev(o.Beyond)), max(st.head.Seq, o.Beyond)
 	s.feed.Reset(st.rev)

@@ -61,7 +61,7 @@ func survey(ctx context.Context, f *os.File, p Progress) (Summary, error) {
 		return links.add(kind, name, payload)
 	})
 	head, broken := links.end()
-	sum.Rev, sum.Head = st.rev, st.head
+	sum.Rev, sum.Head, sum.Format, sum.ID = st.rev, st.head, int(st.format), fmt.Sprintf("%x", st.id)
 	switch {
 	case err != nil:
 		return sum, err
@@ -100,6 +100,9 @@ func (t *tree) take(ctx context.Context, v visit) (state, error) {
 			found.add(value)
 		case bytes.Equal(name, stateName):
 			read, err := decodeState(value)
+			if err == nil {
+				err = read.readable()
+			}
 			if err != nil {
 				return err
 			}

@@ -100,7 +100,5 @@ func (w *writer) change(c *copier) (*bbolt.DB, error) {
 
 // point lets tests stop at a place where a crash would be hard to survive.
 func (w *writer) point(name string) {
-	if w.options.point != nil {
-		w.options.point(name)
-	}
+	w.options.at(name)
 }

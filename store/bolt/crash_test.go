@@ -36,6 +36,8 @@ func child(role string) bool {
 		fail(commitForever(path, os.Args[len(os.Args)-1]))
 	case "compact":
 		fail(compactForever(path, os.Args[len(os.Args)-1]))
+	case "upgrade":
+		fail(upgradeUntil(path, os.Args[len(os.Args)-1]))
 	case "full, growing":
 		fail(fillUp(path, 64<<10))
 	case "full, writing":

@@ -21,7 +21,7 @@ const (
 )
 
 // openFile returns the file at path, made if need be, locked against other
-// processes and found sound.
+// processes and found sound. Of an older format there is a copy then.
 func openFile(ctx context.Context, path string, o *Options) (*os.File, error) {
 	if err := create(path); err != nil {
 		return nil, err
@@ -41,10 +41,24 @@ func prepare(ctx context.Context, f *os.File, path string, o *Options) error {
 	if err := lock(ctx, f, syscall.LOCK_EX, o.Lock); err != nil {
 		return err
 	}
-	if err := sweep(path); err != nil {
+	st, err := peek(ctx, f)
+	if err == nil {
+		err = st.readable()
+	}
+	if err == nil {
+		err = sweep(path)
+	}
+	if err == nil {
+		err = o.Check(ctx, f, o.Progress)
+	}
+	if err != nil || st.format >= Format {
 		return err
 	}
-	return o.Check(ctx, f, o.Progress)
+	kept, err := preserve(ctx, f, path, &st, o)
+	if err == nil && o.Upgrading != nil {
+		o.Upgrading(int(st.format), kept)
+	}
+	return err
 }
 
 // lock takes f's lock, or says ErrLocked once it has waited long enough.
@@ -145,7 +159,7 @@ func initialize(f *os.File) error {
 		if err != nil {
 			return err
 		}
-		return writeState(b, state{})
+		return writeState(b, newState())
 	})
 	if err == nil {
 		err = f.Sync()

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 
-	"go.etcd.io/bbolt"
-
 	"sessiond/store"
 )
 
@@ -58,73 +56,3 @@ func checksum(v []byte) uint64 {
 	}
 	return uint64(binary.BigEndian.Uint32(v[len(v)-valueTail:]))
 }
-
-// state is what the bucket "meta" holds.
-type state struct {
-	rev  store.Rev
-	head store.Head
-	held census
-}
-
-// census tells whether all values are there: a flipped bit in a page's head can
-// hide some without breaking the tree.
-type census struct {
-	count uint64 // of values outside "meta"
-	sum   uint64 // of their CRCs, modulo 2^64
-}
-
-func (c *census) add(v []byte) {
-	c.count++
-	c.sum += checksum(v)
-}
-
-func (c *census) remove(v []byte) {
-	c.count--
-	c.sum -= checksum(v)
-}
-
-const metaKind = "meta"
-
-var (
-	metaBucket = []byte(metaKind)
-	stateName  = []byte("/state")
-)
-
-func readState(tx *bbolt.Tx) (state, error) {
-	b := tx.Bucket(metaBucket)
-	if b == nil {
-		return state{}, fmt.Errorf("%w: not a store of this server: no bucket %s", store.ErrCorrupt, metaKind)
-	}
-	v := b.Get(stateName)
-	if v == nil {
-		return state{}, damaged(metaKind, stateName, "missing")
-	}
-	return decodeState(v)
-}
-
-func decodeState(v []byte) (state, error) {
-	rev, payload, err := unseal(metaKind, stateName, v)
-	if err != nil {
-		return state{}, err
-	}
-	if len(payload) < 16 {
-		return state{}, damaged(metaKind, stateName, "cut off")
-	}
-	st := state{rev: rev, held: census{binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:])}}
-	if st.head, err = store.DecodeHead(payload[16:]); err != nil {
-		return state{}, damaged(metaKind, stateName, "not a head")
-	}
-	return st, nil
-}
-
-// encode appends the stored value of st to buf.
-func (st state) encode(buf []byte) []byte {
-	start := len(buf)
-	buf = append(buf, make([]byte, valueHead)...)
-	buf = binary.BigEndian.AppendUint64(buf, st.held.count)
-	buf = binary.BigEndian.AppendUint64(buf, st.held.sum)
-	buf = append(buf, st.head.Encode()...)
-	return seal(buf, start, metaKind, stateName, st.rev)
-}
-
-func writeState(b *bbolt.Bucket, st state) error { return b.Put(stateName, st.encode(nil)) }

@@ -17,7 +17,11 @@ type Summary struct {
 	Bytes int64             // of keys and values
 	Kinds map[string]uint64 // values of each kind, the log's included
 	Rev   store.Rev
-	Head  store.Head // of the log: compare it with one noted earlier
+
+	Format int    // see Format
+	ID     string // of the store, its copies included, in hexadecimal; zeros before format 2
+
+	Head store.Head // of the log: compare it with one noted earlier
 }
 
 // Verify reads the whole file at path, which no server may have open (else
