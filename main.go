@@ -140,6 +140,10 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return orStopped(ctx, err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	wentBack, err := resume(ctx, st, system, o.AcceptClock)
+	if err != nil {
+		return err
+	}
 	hasher := account.NewHasher(0, 0, hashInChild(log))
 	defer hasher.Close()
 	host, err := hostOf(ctx, st, o.Config)
@@ -163,6 +167,11 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unfollow()) }()
+	if wentBack {
+		if err := goBack(ctx, s, st, system.Now(), log); err != nil {
+			return err
+		}
+	}
 	debug.FreeOSMemory() // loading leaves much garbage behind, and little comes after it
 
 	hooks := webhook.New(webhook.Deps{Store: st, Tail: s.tail, Clock: system, Log: log, Server: host.UUID})
@@ -182,7 +191,8 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	}
 	warn(log, plan.Notes)
 	hooks.Apply(context.WithoutCancel(ctx), plan) // until Stop
-	return work(ctx, s, door, hooks, log, hup, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
+	watch := func(ctx context.Context) { watchClock(ctx, system, actions.WriteEvents(st), log) }
+	return work(ctx, s, door, hooks, log, hup, watch, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
 }
 
 // orStopped is nil where it was the end of ctx that cut a start short.
@@ -245,7 +255,7 @@ func hashInChild(log *logging.Logger) account.HasherOption {
 }
 
 // work serves, maintains and reloads until ctx ends, then drains.
-func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sender, log *logging.Logger, hup <-chan os.Signal, reload func()) error {
+func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sender, log *logging.Logger, hup <-chan os.Signal, watch func(context.Context), reload func()) error {
 	var wg sync.WaitGroup
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer wg.Wait()
@@ -254,6 +264,7 @@ func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sen
 		s.sessions.Run(background, func(err error) { log.Error("maintenance", logging.Err(err)) })
 	})
 	wg.Go(func() { count(background, s.dispatcher, log) })
+	wg.Go(func() { watch(background) })
 	for {
 		select {
 		case <-hup:

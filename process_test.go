@@ -54,11 +54,14 @@ const (
 )
 
 // home is where a server lives: its services.json and its data folder.
-type home struct{ config, data string }
+type home struct {
+	config, data string
+	flags        []string // of serve, beside those two
+}
 
 func newHome(t *testing.T, services map[string]any) home {
 	t.Helper()
-	h := home{filepath.Join(t.TempDir(), "services.json"), filepath.Join(t.TempDir(), "data")}
+	h := home{config: filepath.Join(t.TempDir(), "services.json"), data: filepath.Join(t.TempDir(), "data")}
 	text, err := json.Marshal(services)
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +132,7 @@ func (h home) start(t *testing.T, under ...string) *process {
 func (h home) launch(t *testing.T, under ...string) *process {
 	t.Helper()
 	args := append(under, os.Args[0], "-test.run=^TestMainProcess$", "--", "serve", "--config", h.config, "--data", h.data)
+	args = append(args, h.flags...)
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it has ends of its own: kill, terminate
 	cmd.Env = append(os.Environ(), childMark+"=1", "SESSIOND_ADMIN_PASSWORD="+adminPassword)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is killed leaves nothing running

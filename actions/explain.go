@@ -156,6 +156,8 @@ func endedBecause(status session.Status, reason string) string {
 		{session.Revoked, session.ReasonAccountDisabled}:  "its account was disabled, or its time was over",
 		{session.Revoked, session.ReasonAccountDropped}:   "its account was dropped",
 		{session.Revoked, session.ReasonTokenTheft}:       "an old token of it was used after it had been replaced: it may have been stolen",
+		{session.Revoked, session.ReasonRestored}:         "a backup took the place of the server's data",
+		{session.Revoked, session.ReasonClockAccepted}:    "it had got its times from a clock that was ahead, and the machine's clock was accepted again",
 		{session.Replaced, session.ReasonReauthenticated}: "a new log-in took over from it",
 	}[end{status, reason}]
 	if ok {

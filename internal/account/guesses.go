@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"sessiond/internal/clock"
 	"sessiond/store"
 )
 
@@ -58,7 +59,7 @@ func (t *Throttle) load(ctx context.Context, s store.Store) error {
 	if err != nil {
 		return err
 	}
-	now := t.clock.Now().UnixNano()
+	now := clock.Sure(t.clock).UnixNano()
 	t.mu.Lock() // nobody waits for it yet
 	defer t.mu.Unlock()
 	t.key = key
@@ -138,7 +139,7 @@ type writing struct {
 // take returns what has changed since the last time, or all that counts if it is
 // time for that.
 func (t *Throttle) take() writing {
-	now := t.clock.Now().UnixNano()
+	now := clock.Sure(t.clock).UnixNano()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := &t.kept

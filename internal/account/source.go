@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sessiond/internal/api"
+	"sessiond/internal/clock"
 	"sessiond/internal/network"
 	"sessiond/store"
 )
@@ -55,7 +56,7 @@ func (d *Directory) Remember(ctx context.Context, a *Account, from netip.Addr) [
 	if err != nil {
 		return nil
 	}
-	today := dayOf(d.clock.Now())
+	today := dayOf(clock.Sure(d.clock))
 	if slices.Contains(networks, source{home, today}) {
 		return nil
 	}

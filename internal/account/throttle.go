@@ -226,7 +226,7 @@ type charge struct {
 // code LoginThrottled, or Overloaded where attempts under way have to end first;
 // nothing is charged then.
 func (t *Throttle) begin(to target, from netip.Addr) (*attempt, *api.Error) {
-	now := t.clock.Now().UnixNano()
+	now := clock.Sure(t.clock).UnixNano()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
@@ -318,7 +318,7 @@ func (a *attempt) pass() {
 func (a *attempt) refund() { a.end(func(int64) { a.refundNetworks() }) }
 
 func (a *attempt) end(count func(now int64)) {
-	now := a.throttle.clock.Now().UnixNano()
+	now := clock.Sure(a.throttle.clock).UnixNano()
 	a.throttle.mu.Lock()
 	defer a.throttle.mu.Unlock()
 	a.counter.pending--

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"sessiond/internal/api"
+	"sessiond/internal/clock"
 	"sessiond/internal/network"
 	"sessiond/store"
 )
@@ -83,7 +84,7 @@ func (d *Directory) lookup(ctx context.Context, realm, username string, from net
 	if err != nil {
 		return claimed{}, err
 	}
-	who.familiar = isFamiliar(known, network.Of(from), dayOf(d.clock.Now()))
+	who.familiar = isFamiliar(known, network.Of(from), dayOf(clock.Sure(d.clock)))
 	return who, nil
 }
 

@@ -64,6 +64,8 @@ type ServeOptions struct {
 	Log      io.Writer                      // for the log
 	Terminal bool                           // Out is a terminal
 	Password api.Secret                     // of the first account; zero: none was given
+
+	AcceptClock bool // believe the machine's clock, though the data was in use until later
 }
 
 // Run executes one command line and returns its exit code. It leaves signals to

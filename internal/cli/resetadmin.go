@@ -12,6 +12,7 @@ import (
 	"sessiond/internal/account"
 	"sessiond/internal/api"
 	"sessiond/internal/clock"
+	"sessiond/internal/event"
 	"sessiond/store/bolt"
 )
 
@@ -83,9 +84,17 @@ func resetIn(ctx context.Context, path, username string, password api.Secret) (c
 		return false, opening(err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	system := clock.NewSystem()
+	mark, err := event.Mark(ctx, st)
+	if err == nil {
+		_, err = system.Resume(mark, false)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%w: set the clock right first", err)
+	}
 	hasher := account.NewHasher(1, 1)
 	defer hasher.Close()
-	created, err = account.New(account.Deps{Store: st, Clock: clock.NewSystem(), Hasher: hasher}).ResetAdmin(ctx, username, password)
+	created, err = account.New(account.Deps{Store: st, Clock: system, Hasher: hasher}).ResetAdmin(ctx, username, password)
 	if err != nil {
 		return false, fmt.Errorf("reset the account: %w", err)
 	}

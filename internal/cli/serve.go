@@ -35,14 +35,17 @@ A flag comes before its variable, that before services.json.`,
 			if err != nil {
 				return err
 			}
+			accept, _ := cmd.Flags().GetBool("accept-clock")
 			return p.Serve(cmd.Context(), ServeOptions{
-				Config: c, Load: from.load, Dir: c.Storage.Dir, Password: password,
+				AcceptClock: accept,
+				Config:      c, Load: from.load, Dir: c.Storage.Dir, Password: password,
 				Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr(), Terminal: isTerminal(cmd.OutOrStdout()),
 			})
 		},
 	}
 	addConfigFlag(cmd)
 	addSettings(cmd)
+	cmd.Flags().Bool("accept-clock", false, "believe this machine's clock for once, though the data was in use until later")
 	return cmd
 }
 

@@ -35,6 +35,8 @@ const (
 	ServiceManaged       Kind = "serviceManaged" // Reason is the command
 	WebhookReplayed      Kind = "webhookReplayed"
 	StoreRestored        Kind = "storeRestored" // a backup took the place of the store: what happened since is undone, but for revocations
+	ClockJumped          Kind = "clockJumped"   // the machine's; Reason says by how much
+	ClockAccepted        Kind = "clockAccepted" // the machine's, though it was behind
 )
 
 // Event is one committed change. No member ever holds a secret.

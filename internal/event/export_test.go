@@ -6,3 +6,5 @@ func (t *Tail) Handed() uint64 {
 	defer t.waiting.Unlock()
 	return t.waiting.handed
 }
+
+const MarkKey = markKey

@@ -142,9 +142,11 @@ func badCursor(fault string) *api.Error {
 }
 
 // Purge forgets events older than a moment, in small commits and as long as more
-// says so, and keeps the anchor by which the rest of the chain can be verified.
+// says so, and keeps the anchor by which the rest of the chain can be verified. Events
+// that got their times from a clock which was ahead go with the next that is older.
 func Purge(ctx context.Context, s store.Store, before time.Time, more func() bool) error {
 	const batch = 90
+	astray := uint64(0)
 	for more() {
 		entries, err := store.ReadLog(ctx, s, 0, batch)
 		if err != nil {
@@ -157,22 +159,54 @@ func Purge(ctx context.Context, s store.Store, before time.Time, more func() boo
 			if err != nil {
 				return err
 			}
-			if !e.Time.Before(before) {
+			if !e.Time.Before(before) && entry.Seq > astray {
 				break
 			}
 			tx.Delete = append(tx.Delete, store.LogKey(entry.Seq))
 			last = store.Head{Seq: entry.Seq, Hash: entry.Hash}
 		}
 		if len(tx.Delete) == 0 {
-			return nil
+			if astray, err = astrayUntil(ctx, s, before, more); astray == 0 {
+				return err
+			}
+			continue
 		}
 		tx.Put = []store.Put{{Key: store.AnchorKey, Value: last.Encode()}}
 		if _, err := s.Commit(ctx, tx); err != nil {
 			return err
 		}
-		if len(tx.Delete) < batch {
-			return nil
-		}
 	}
 	return nil
+}
+
+// astrayUntil returns the position of the first event older than a moment if the log
+// begins with events that are later than its last one; else 0.
+func astrayUntil(ctx context.Context, s store.Store, before time.Time, more func() bool) (uint64, error) {
+	last, err := store.ReadLogBack(ctx, s, 0, 1)
+	if err != nil || len(last) == 0 {
+		return 0, err
+	}
+	newest, err := Decode(last[0])
+	if err != nil {
+		return 0, err
+	}
+	for after := uint64(0); more(); {
+		entries, err := store.ReadLog(ctx, s, after, scanPage)
+		if err != nil || len(entries) == 0 {
+			return 0, err
+		}
+		for _, entry := range entries {
+			e, err := Decode(entry)
+			switch {
+			case err != nil:
+				return 0, err
+			case e.Time.Before(before):
+				return entry.Seq, nil
+			case !e.Time.After(newest.Time.Add(disorder)):
+				return 0, nil
+			}
+			after = entry.Seq
+		}
+	}
+	return 0, nil
 }

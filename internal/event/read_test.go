@@ -233,6 +233,43 @@ func TestPurge(t *testing.T) {
 	}
 }
 
+// Events of a clock that was ahead go with the next one that is older, however many
+// they are, and nothing younger goes with them.
+func TestPurgeOfTimesThatAreAhead(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, tt := range []struct {
+		name             string
+		old, ahead, then int    // events
+		first            uint64 // of those that are left
+	}{
+		{"none", 3, 0, 3, 7},
+		{"some", 3, 5, 3, 12},
+		{"more than go at once", 3, 700, 3, 707},
+		{"at the beginning", 0, 200, 1, 202},
+		{"before nothing that is older", 3, 200, 0, 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var list []event.Event
+			add := func(n int, at time.Duration) {
+				for range n {
+					list = append(list, event.Event{Kind: event.SessionCreated, Time: morning.Add(at)})
+				}
+			}
+			add(tt.old, -2*time.Hour)
+			add(tt.ahead, year)
+			add(tt.then, -2*time.Hour)
+			add(2, 0) // within the retention
+			s := logOf(t, list...)
+			if err := event.Purge(t.Context(), s, morning.Add(-time.Hour), always); err != nil {
+				t.Fatal(err)
+			}
+			if left := readAll(t, s, event.Query{Oldest: true}); len(left) == 0 || left[0] != tt.first {
+				t.Errorf("%v are left, want from %d on", left[:min(3, len(left))], tt.first)
+			}
+		})
+	}
+}
+
 func TestADamagedEventIsAnError(t *testing.T) {
 	s := mem.New()
 	if _, err := s.Commit(t.Context(), store.Tx{Append: [][]byte{[]byte("{")}}); err != nil {

@@ -24,6 +24,7 @@ const (
 	ReasonReauthenticated = "reauthenticated"
 	ReasonTokenTheft      = "tokenTheft"
 	ReasonRestored        = "restored" // a backup took the place of the store
+	ReasonClockAccepted   = "clockAccepted"
 )
 
 // End ends a session. It is dead from the call on, whatever becomes of the

@@ -136,7 +136,7 @@ func (t *Table) putNotice(h api.ID, at int64) {
 func (k *Keeper) giveNotices(ctx context.Context, more func() bool) error {
 	var unreadable []error
 	for more() {
-		now := k.now()
+		now := k.sure() // no notice can be taken back
 		due, leads := k.table.takeNotices(now)
 		if len(due) == 0 {
 			break

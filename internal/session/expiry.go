@@ -117,8 +117,8 @@ func (x *expiry) down(i int) {
 }
 
 // takeDead returns up to limit handles of sessions that have died and have no
-// tombstone yet.
-func (t *Table) takeDead(now int64, limit int) []api.ID {
+// tombstone yet. Those that are dead only if it is later than what is sure wait.
+func (t *Table) takeDead(now, sure int64, limit int) []api.ID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire(now)
@@ -127,12 +127,29 @@ func (t *Table) takeDead(now int64, limit int) []api.ID {
 		t.mu.Unlock() // others may come in between
 		t.mu.Lock()
 	}
-	n := min(limit, len(t.dead))
-	handles := t.dead[:n:n]
-	if t.dead = t.dead[n:]; len(t.dead) == 0 {
+	var handles []api.ID
+	for range min(len(t.dead), staleTurn) {
+		if len(handles) == limit {
+			break
+		}
+		h := t.dead[0]
+		if t.dead = t.dead[1:]; sure < now && !t.isSurelyDead(h, sure) {
+			t.dead = append(t.dead, h)
+		} else {
+			handles = append(handles, h)
+		}
+	}
+	if len(t.dead) == 0 {
 		t.dead = nil
 	}
 	return handles
+}
+
+// isSurelyDead reports whether a session has died by a moment, or by no clock.
+func (t *Table) isSurelyDead(h api.ID, sure int64) bool {
+	dead := true
+	t.withEntry(h, func(e *entry) { dead = t.expired(e, sure) || !t.inForce(e) })
+	return dead
 }
 
 // isBuried reports whether a session's death is final, and only its tombstone is

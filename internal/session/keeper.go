@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -187,6 +188,12 @@ func (k *Keeper) Count() int64 { return k.table.Count(k.now()) }
 
 // now returns the present second.
 func (k *Keeper) now() int64 { return k.at(k.clock.Now().Unix()) }
+
+// sure returns the second that has surely come: what is forgotten for good goes by it.
+func (k *Keeper) sure() int64 {
+	doubt := clock.Doubt(k.clock)
+	return k.now() - int64((doubt+time.Second-1)/time.Second)
+}
 
 // at returns the later of a moment and the latest that it has returned. Time never
 // goes back here, whatever the clock does: a session that was dead once does not

@@ -40,6 +40,7 @@ type world struct {
 	*session.Keeper
 	t        tb
 	clock    *clock.Fake
+	system   *clock.System // that tells the time instead, if there is one
 	inner    store.Store
 	store    store.Store // what the keeper sees
 	accounts *account.Directory
@@ -95,9 +96,13 @@ func (w *world) open() {
 }
 
 func (w *world) tryOpen() error {
-	w.accounts = account.New(account.Deps{Store: w.store, Clock: w.clock, Hasher: w.hasher})
+	told := clock.Clock(w.clock)
+	if w.system != nil {
+		told = w.system
+	}
+	w.accounts = account.New(account.Deps{Store: w.store, Clock: told, Hasher: w.hasher})
 	k, err := session.Open(w.t.Context(), session.Deps{
-		Store: w.store, Accounts: w.accounts, Clock: w.clock, Config: config.NewHolder(w.config),
+		Store: w.store, Accounts: w.accounts, Clock: told, Config: config.NewHolder(w.config),
 		Failed: func(err error) { w.t.Errorf("the table could not follow: %v", err) },
 	}, nil)
 	if err != nil {

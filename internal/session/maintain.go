@@ -10,6 +10,7 @@ import (
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
+	"sessiond/internal/clock"
 	"sessiond/internal/event"
 	"sessiond/store"
 )
@@ -22,8 +23,8 @@ const (
 )
 
 // Run maintains the store until ctx ends; what fails is told to report and tried
-// again. Before it returns, the last uses are written, and the ends of sessions whose
-// stolen tokens were shown.
+// again. Before it returns, the last uses are written, the ends of sessions whose
+// stolen tokens were shown, and the time.
 func (k *Keeper) Run(ctx context.Context, report func(error)) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
@@ -32,7 +33,7 @@ func (k *Keeper) Run(ctx context.Context, report func(error)) {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
-			if err := errors.Join(k.endStolen(last), k.flushTouches(last, true), k.flushSightings(last)); err != nil {
+			if err := errors.Join(k.endStolen(last), k.flushTouches(last, true), k.flushSightings(last), k.keepTime(last)); err != nil {
 				report(err)
 			}
 			return
@@ -62,10 +63,20 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 	if n%60 == 0 {
 		errs = append(errs, k.foldTouches(ctx, k.manyBlocks()))
 	}
+	if n%60 == 0 || n%5 == 0 && clock.Doubt(k.clock) > time.Second {
+		errs = append(errs, k.keepTime(ctx))
+	}
 	if k.purging.isDue(n, k.retention()) {
 		errs = append(errs, inTurn(k.purge))
 	}
 	return errors.Join(errs...)
+}
+
+// keepTime notes what time it is: when a process begins it is no earlier, so that who
+// died without a tombstone stays dead. Mostly an event says so too; while tombstones
+// wait, nothing else does.
+func (k *Keeper) keepTime(ctx context.Context) error {
+	return event.KeepMark(ctx, k.store, k.clock.Now())
 }
 
 // Maintain does at once all that Run does in time.
@@ -73,7 +84,7 @@ func (k *Keeper) Maintain(ctx context.Context) error {
 	k.upkeep.Lock()
 	defer k.upkeep.Unlock()
 	always := func() bool { return ctx.Err() == nil }
-	return errors.Join(k.endStolen(ctx), k.dropNonces(ctx), k.giveNotices(ctx, always), k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.flushSightings(ctx), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.purgeAtOnce(ctx, always))
+	return errors.Join(k.endStolen(ctx), k.dropNonces(ctx), k.giveNotices(ctx, always), k.sweep(ctx, always), k.foldEnds(ctx, always), k.flushTouches(ctx, true), k.flushSightings(ctx), k.accounts.FlushFailures(ctx), k.foldTouches(ctx, 1), k.keepTime(ctx), k.purgeAtOnce(ctx, always))
 }
 
 // sweep writes the tombstones of sessions that died by themselves or with an
@@ -81,7 +92,7 @@ func (k *Keeper) Maintain(ctx context.Context) error {
 func (k *Keeper) sweep(ctx context.Context, more func() bool) error {
 	var unreadable []error
 	for more() {
-		dead := k.table.takeDead(k.now(), sweepBatch)
+		dead := k.table.takeDead(k.now(), k.sure(), sweepBatch)
 		if len(dead) == 0 {
 			break
 		}

@@ -10,6 +10,7 @@ import (
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
+	"sessiond/internal/clock"
 	"sessiond/internal/event"
 	"sessiond/store"
 )
@@ -53,7 +54,7 @@ func (k *Keeper) purge(ctx context.Context, more func() bool) error {
 		return nil
 	}
 	if p.before.IsZero() {
-		p.before = k.clock.Now().Add(-p.retention)
+		p.before = clock.Sure(k.clock).Add(-p.retention)
 	}
 	err := errors.Join(k.purgeAccounts(ctx, p.before, more), k.purgePast(ctx, p.before, more))
 	if err == nil {

@@ -210,7 +210,7 @@ func (t *Table) takeNonces(now int64) map[api.ID]bool {
 // dropNonces forgets the nonces of grace periods that are over. One whose session
 // changes at this moment is forgotten with that change, or the next.
 func (k *Keeper) dropNonces(ctx context.Context) error {
-	now := k.now()
+	now := k.sure()
 	var errs []error
 	for h := range k.table.takeNonces(now) {
 		err := store.Retry(func() error {
