@@ -228,7 +228,7 @@ func TestRestore(t *testing.T) {
 	}
 	for name, tt := range all {
 		t.Run(name, func(t *testing.T) {
-			h := home{v.config, t.TempDir()}
+			h := home{config: v.config, data: t.TempDir()}
 			w := *v
 			w.home = h
 			copyFile(t, journal, w.journal())
