@@ -156,6 +156,7 @@ func (n *nthTemplate) trial(r *campaign.Trial, op faultfs.Op, nth int, errno sys
 	}
 	n.compare(r, h, l, isNew)
 	f.cut(faultfs.All, func() {})
+	whole(r, h)
 	n.compare(r, h, l, false)
 }
 
@@ -166,6 +167,7 @@ func (n *nthTemplate) begin(r *campaign.Trial, h home) *process {
 	case p.url = <-p.output.address:
 		return p
 	case <-p.exited:
+		r.T.Logf("the server did not start:\n%s", p.output)
 		r.Count("starts that failed", 1)
 	case <-time.After(startWithin):
 		r.Count(hangs, 1)
@@ -177,18 +179,15 @@ func (n *nthTemplate) begin(r *campaign.Trial, h home) *process {
 // compare starts a server, compares it with what is known, and loads it until it
 // is killed.
 func (n *nthTemplate) compare(r *campaign.Trial, h home, l *ledger, isNew bool) {
-	if !isNew {
-		whole(r, h) // and else it is made by the next start
+	p := n.begin(r, h)
+	if p == nil {
+		r.Count(unopened, 1)
+		r.T.FailNow()
 	}
-	p := h.start(r.T)
-	r.Most("ms until ready", p.ready.Milliseconds())
 	if isNew {
 		l.staff = hire(r.T, p)
 		l.enlist(r.T, p)
 	}
 	l.check(r.T, p)
 	l.load(r.T, p, againForLoad, p.kill)
-	if l.refusals.Load() > 0 && l.stopped.Load() {
-		r.T.Error("writing has stopped once more")
-	}
 }

@@ -23,7 +23,7 @@ func TestSystemCampaignSlowDisk(t *testing.T) {
 			"then %d creates at once", validators, creators, parallelCreates),
 	}, func(r *campaign.Trial) {
 		if r.N%2 == 0 {
-			slowDisk(r, 200*time.Millisecond, 3)
+			slowDisk(r, 200*time.Millisecond, 4)
 		} else {
 			slowDisk(r, 2*time.Second, 1)
 		}
@@ -38,7 +38,7 @@ const (
 	commitsWaited = 2 // the one under way, and one's own
 	syncsOfCommit = 2
 	grace         = 100 * time.Millisecond // both of a machine that others use too
-	validateGrace = 5 * time.Millisecond
+	validateGrace = 10 * time.Millisecond
 	mostGrowth    = 64 // MiB
 
 	slowValidates  = "validates more than 1.5 times as slow"
