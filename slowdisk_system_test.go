@@ -23,7 +23,7 @@ func TestSystemCampaignSlowDisk(t *testing.T) {
 			"then %d creates at once", validators, creators, parallelCreates),
 	}, func(r *campaign.Trial) {
 		if r.N%2 == 0 {
-			slowDisk(r, 200*time.Millisecond, 4)
+			slowDisk(r, 200*time.Millisecond, 3)
 		} else {
 			slowDisk(r, 2*time.Second, 1)
 		}
