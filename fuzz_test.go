@@ -17,9 +17,9 @@ func FuzzActions(f *testing.F) {
 	g := newGrammar(1, 1, "sdses_nobody's token, as long as one would be if it were one...")
 	g.token = g.tokens[0]
 	for n, action := range actions {
-		f.Add(uint8(n), "{}") //nolint:gosec // there are less than 256
+		f.Add(uint8(n), "{}")
 		for range 3 {
-			f.Add(uint8(n), string(g.object(nil, action.Params, 0))) //nolint:gosec // there are less than 256
+			f.Add(uint8(n), string(g.object(nil, action.Params, 0)))
 		}
 	}
 	f.Fuzz(func(t *testing.T, n uint8, params string) {
