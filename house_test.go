@@ -21,14 +21,14 @@ import (
 // tests. Arrows point one way: main → httpd, cli, actions → dispatch → session →
 // account → event → store.
 var mayImport = map[string][]string{
-	"main":              {"actions", "dispatch", "store", "store/bolt", "store/mem", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/httpd", "internal/logging", "internal/session", "internal/webhook"},
+	"main":              {"actions", "dispatch", "store", "store/bolt", "store/mem", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/httpd", "internal/logging", "internal/session", "internal/upkeep", "internal/webhook"},
 	"actions":           {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/filter", "internal/session", "store"},
 	"dispatch":          {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/logging", "internal/session", "internal/wire", "store"},
 	"internal/account":  {"internal/api", "internal/clock", "internal/event", "internal/network", "internal/wire", "store"},
 	"internal/api":      {},
 	"internal/bench":    {"actions", "dispatch", "internal/account", "internal/api", "internal/cli", "internal/clock", "internal/config", "internal/event", "internal/session", "store", "store/bolt"},
 	"internal/campaign": {"internal/clock"},
-	"internal/cli":      {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/logging", "internal/wire", "store", "store/bolt"},
+	"internal/cli":      {"dispatch", "internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/logging", "internal/upkeep", "internal/wire", "store", "store/bolt"},
 	"internal/clock":    {},
 	"internal/config":   {"internal/api", "internal/wire"},
 	"internal/event":    {"internal/api", "internal/wire", "store"},
@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"internal/logging":  {"internal/api"},
 	"internal/network":  {},
 	"internal/session":  {"internal/account", "internal/api", "internal/clock", "internal/config", "internal/event", "internal/network", "internal/wire", "store"},
+	"internal/upkeep":   {"internal/api", "internal/clock", "internal/event", "internal/logging", "store", "store/bolt"},
 	"internal/webhook":  {"internal/api", "internal/clock", "internal/config", "internal/event", "internal/logging", "internal/wire", "store"},
 	"internal/wire":     {"internal/api"},
 	"store":             {},

@@ -36,6 +36,7 @@ import (
 	"sessiond/internal/httpd"
 	"sessiond/internal/logging"
 	"sessiond/internal/session"
+	"sessiond/internal/upkeep"
 	"sessiond/internal/webhook"
 	"sessiond/store"
 	"sessiond/store/bolt"
@@ -73,6 +74,7 @@ type parts struct {
 	Host   actions.Host
 
 	Services actions.Services
+	Upkeep   actions.Upkeep
 
 	PasswordChanged func(realm, username string)
 	Loading         func(sessions int) // is told how many are loaded so far; nil: nobody is
@@ -110,7 +112,7 @@ func assemble(ctx context.Context, p parts) (*server, error) {
 	}
 	s.dispatcher, err = dispatch.New(dispatch.Deps{Sessions: s.sessions, Config: p.Config, Clock: p.Clock, Log: p.Log, APIs: s.apis}, actions.Table(actions.Deps{
 		Sessions: s.sessions, Accounts: s.accounts, Events: actions.ReadEvents(p.Store), Tail: s.tail, Clock: p.Clock, Host: p.Host, PasswordChanged: p.PasswordChanged,
-		APIs: s.apis, Services: p.Services, Record: actions.WriteEvents(p.Store),
+		APIs: s.apis, Services: p.Services, Upkeep: p.Upkeep, Record: actions.WriteEvents(p.Store),
 	}))
 	return s, err
 }
@@ -151,10 +153,12 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	first := &cli.FirstAdmin{Dir: o.Dir, Out: o.Out, Log: log, Shown: o.Terminal || o.Config.Storage.Type == "memory"}
+	files := keeper(st, o, system, log)
+	defer files.Stop()
 	managed := &operations{options: o, log: log}
 	progress.begin("loading the sessions")
 	s, err := assemble(ctx, parts{
-		Store: st, Config: holder, Clock: system, Log: log, Hasher: hasher, Host: host, PasswordChanged: first.Forget, Services: managed,
+		Store: st, Config: holder, Clock: system, Log: log, Hasher: hasher, Host: host, PasswordChanged: first.Forget, Services: managed, Upkeep: files,
 		Loading: progress.count,
 	})
 	if err != nil {
@@ -192,7 +196,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 	warn(log, plan.Notes)
 	hooks.Apply(context.WithoutCancel(ctx), plan) // until Stop
 	watch := func(ctx context.Context) { watchClock(ctx, system, actions.WriteEvents(st), log) }
-	return work(ctx, s, door, hooks, log, hup, watch, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
+	return work(ctx, s, door, hooks, files, log, hup, watch, func() { managed.reloadForSignal(ctx, actions.WriteEvents(st), system.Now()) })
 }
 
 // orStopped is nil where it was the end of ctx that cut a start short.
@@ -255,7 +259,7 @@ func hashInChild(log *logging.Logger) account.HasherOption {
 }
 
 // work serves, maintains and reloads until ctx ends, then drains.
-func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sender, log *logging.Logger, hup <-chan os.Signal, watch func(context.Context), reload func()) error {
+func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sender, files *upkeep.Keeper, log *logging.Logger, hup <-chan os.Signal, watch func(context.Context), reload func()) error {
 	var wg sync.WaitGroup
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer wg.Wait()
@@ -263,6 +267,7 @@ func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sen
 	wg.Go(func() {
 		s.sessions.Run(background, func(err error) { log.Error("maintenance", logging.Err(err)) })
 	})
+	wg.Go(func() { files.Run(background) })
 	wg.Go(func() { count(background, s.dispatcher, log) })
 	wg.Go(func() { watch(background) })
 	for {
@@ -272,6 +277,7 @@ func work(ctx context.Context, s *server, door *httpd.Server, hooks *webhook.Sen
 		case <-ctx.Done():
 			log.Info("stopping: finishing what runs")
 			hooks.Stop()
+			files.Stop()
 			s.tail.Drain()
 			err := door.Shutdown(background)
 			cancel()
@@ -425,6 +431,15 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger, progress
 		return nil, fmt.Errorf("the data in %s cannot be opened: %w", o.Dir, err)
 	}
 	return st, nil
+}
+
+// keeper returns what works on the store's file, if it has one.
+func keeper(st store.Store, o cli.ServeOptions, c clock.Clock, log *logging.Logger) *upkeep.Keeper {
+	d := upkeep.Deps{Dir: o.Dir, Clock: c, Log: log, Rate: o.Config.Storage.BackupBytesPerSecond, Record: actions.WriteEvents(st)}
+	if files, ok := st.(upkeep.Files); ok {
+		d.Files = files
+	}
+	return upkeep.New(d)
 }
 
 // makeFolder makes a folder, and those above it, unless it is there: durably, since

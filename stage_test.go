@@ -123,6 +123,7 @@ func (s *stage) open(ctx context.Context, log *logging.Logger) error {
 	s.server, err = assemble(ctx, parts{
 		Store: s.store, Config: s.config, Clock: s.clock, Log: log, Hasher: s.hasher, Random: s.random,
 		Services: &stageDoors{config: s.config, states: map[string]api.ServiceState{}},
+		Upkeep:   &stageUpkeep{clock: s.clock, record: actions.WriteEvents(s.store)},
 		Host: actions.Host{
 			Name: "stage", UUID: "d1430a57-5c8e-44db-adf6-2dbb17ae3e06", ServerNamePort: "stage:8080",
 			Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},

@@ -36,6 +36,7 @@ type Deps struct {
 	Host     Host
 	APIs     *dispatch.Switches // those that the dispatcher asks
 	Services Services
+	Upkeep   Upkeep
 	Record   EventWriter
 
 	// PasswordChanged is told of each account whose password was changed; nil:
@@ -88,6 +89,7 @@ func Table(d Deps) []dispatch.Action {
 	table = append(table, (&events{d}).table()...)
 	table = append(table, (&events{d}).watching()...)
 	table = append(table, (&services{d}).table()...)
+	table = append(table, (&upkeep{d}).table()...)
 	c := &catalogue{}
 	table = append(table, c.table()...)
 	c.actions = sync.OnceValues(func() (dispatch.Catalogue, error) { return dispatch.NewCatalogue(dispatch.Describe(table)) })

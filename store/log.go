@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"strconv"
 )
 
 // AnchorKey is where purging keeps the head of what it took out of the log:
@@ -36,6 +38,11 @@ func (h Head) Next(data []byte) Head {
 	buf = binary.BigEndian.AppendUint64(buf, h.Seq+1)
 	buf = append(buf, data...)
 	return Head{Seq: h.Seq + 1, Hash: sha256.Sum256(buf)}
+}
+
+// String returns h as people note it, SEQ:HEX.
+func (h Head) String() string {
+	return strconv.FormatUint(h.Seq, 10) + ":" + hex.EncodeToString(h.Hash[:])
 }
 
 const headFormat = 1

@@ -49,19 +49,25 @@ standard error. listActions, and docs/reference.md, tell what there is.`,
 		ValidArgsFunction: p.completeAction,
 		RunE:              p.runCall,
 	}
+	addQuestion(cmd)
 	f := cmd.Flags()
-	f.String("url", "", "endpoint of the server as `URL` (default "+defaultURL+"); $"+urlVariable)
 	f.String("api", "", "ask `API`: admin, session or hub (default: the server's)")
-	f.String("token", "", "the caller's `TOKEN`, which other users of this machine can then see; safer in $"+tokenVariable)
-	f.String("token-file", "", "read the caller's token from `FILE`")
-	f.String("ca", "", "trust the authorities whose certificates (PEM) are in `FILE`")
 	f.Bool("full", false, "print the whole answer and not its result alone")
 	f.Bool("debug", false, "ask for debugInfo and print the whole answer")
-	f.Duration("timeout", 30*time.Second, "wait so long for the answer, as `TIME`")
 	addOutput(cmd, formatJSON, formatTable)
 	f.Lookup("output").Usage = "print as `FORMAT`: json or table (default: a table where the terminal has room for it)"
 	_ = cmd.RegisterFlagCompletionFunc("api", cobra.FixedCompletions([]string{api.Admin, api.Session, api.Hub}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// addQuestion adds the flags that say whom to ask, and how.
+func addQuestion(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.String("url", "", "endpoint of the server as `URL` (default "+defaultURL+"); $"+urlVariable)
+	f.String("token", "", "the caller's `TOKEN`, which other users of this machine can then see; safer in $"+tokenVariable)
+	f.String("token-file", "", "read the caller's token from `FILE`")
+	f.String("ca", "", "trust the authorities whose certificates (PEM) are in `FILE`")
+	f.Duration("timeout", 30*time.Second, "wait so long for an answer, as `TIME`")
 }
 
 func (p *Program) completeAction(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -128,7 +128,7 @@ Start one, then talk to it:
 		SuggestionsMinimumDistance: 2,
 	}
 	root.AddCommand(
-		p.serve(), p.call(), checkConfig(), resetAdmin(), p.restore(), verify(), p.version(), p.docs(), hashWorker(), checkWorker(),
+		p.serve(), p.call(), checkConfig(), resetAdmin(), verify(), p.backup(), p.restore(), p.compact(), p.version(), p.docs(), hashWorker(), checkWorker(),
 	)
 	return root
 }

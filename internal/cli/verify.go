@@ -77,7 +77,7 @@ func runVerify(cmd *cobra.Command, _ []string) error {
 			Format    int               `json:"dataFormat"`
 			Revision  uint64            `json:"revision"`
 			LogHead   string            `json:"logHead"`
-		}{true, sum.Kinds, sum.Bytes, sum.Size, sum.Format, uint64(sum.Rev), formatHead(sum.Head)})
+		}{true, sum.Kinds, sum.Bytes, sum.Size, sum.Format, uint64(sum.Rev), sum.Head.String()})
 	}
 	var kinds []table.Row
 	for _, kind := range slices.Sorted(maps.Keys(sum.Kinds)) {
@@ -87,7 +87,7 @@ func runVerify(cmd *cobra.Command, _ []string) error {
 		{"bytes", fmt.Sprintf("%d in a file of %d", sum.Bytes, sum.Size)},
 		{"format", strconv.Itoa(sum.Format)},
 		{"revision", strconv.FormatUint(uint64(sum.Rev), 10)},
-		{"log head", formatHead(sum.Head)},
+		{"log head", sum.Head.String()},
 	})+"\n\nOK: the data is sound.")
 }
 
@@ -102,10 +102,6 @@ func progress(cmd *cobra.Command) (report bolt.Progress, wipe func()) {
 	}
 	const clearLine = "\r\x1b[K"
 	return func(done, total uint64) { cmd.PrintErrf(clearLine+"%d %%", done*100/max(1, total)) }, func() { cmd.PrintErr(clearLine) }
-}
-
-func formatHead(h store.Head) string {
-	return strconv.FormatUint(h.Seq, 10) + ":" + hex.EncodeToString(h.Hash[:])
 }
 
 func parseHead(text string) (store.Head, error) {
@@ -134,7 +130,7 @@ func contains(ctx context.Context, path string, head, noted store.Head) error {
 	case noted.Seq > head.Seq:
 		return fmt.Errorf("%w: the log ends at position %d, before the noted head: its end was cut off, or this is an older copy", store.ErrCorrupt, head.Seq)
 	case at.Seq != noted.Seq:
-		return fmt.Errorf("the noted head cannot be compared: the log was purged beyond it; note the present one, %s", formatHead(head))
+		return fmt.Errorf("the noted head cannot be compared: the log was purged beyond it; note the present one, %s", head.String())
 	case at.Hash != noted.Hash:
 		return fmt.Errorf("%w: position %d of the log is not what was noted: its history was replaced", store.ErrCorrupt, noted.Seq)
 	}

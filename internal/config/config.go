@@ -174,6 +174,8 @@ type Storage struct {
 	Type          string // bolt or memory
 	Dir           string
 	RevocationLog string // path of the journal of revocations; empty: in Dir
+
+	BackupBytesPerSecond int64 // that backups and compacting may copy; 0: any number
 }
 
 // Log says what is written and how.

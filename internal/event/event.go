@@ -34,9 +34,11 @@ const (
 	RoleDropped          Kind = "roleDropped"
 	ServiceManaged       Kind = "serviceManaged" // Reason is the command
 	WebhookReplayed      Kind = "webhookReplayed"
-	StoreRestored        Kind = "storeRestored" // a backup took the place of the store: what happened since is undone, but for revocations
-	ClockJumped          Kind = "clockJumped"   // the machine's; Reason says by how much
-	ClockAccepted        Kind = "clockAccepted" // the machine's, though it was behind
+	StoreBackedUp        Kind = "storeBackedUp"  // Service is the backup's name
+	StoreCompacted       Kind = "storeCompacted" // by somebody, or by the server itself
+	StoreRestored        Kind = "storeRestored"  // a backup took the place of the store: what happened since is undone, but for revocations
+	ClockJumped          Kind = "clockJumped"    // the machine's; Reason says by how much
+	ClockAccepted        Kind = "clockAccepted"  // the machine's, though it was behind
 )
 
 // Event is one committed change. No member ever holds a secret.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,8 +20,8 @@ const reserve = 32 << 20
 // Backup writes a copy of the store, which goes on meanwhile, to a new file at path;
 // its folder must exist. The copy is what the store was at one moment during the
 // call: it holds every commit that was acknowledged before. It has the name once it
-// is complete, durable and verified, and says what it holds. Without that there is
-// no file at path. Errors: ErrExists; *NoRoomError, before anything is copied; those
+// is complete, durable and verified; without that there is no file at path. The
+// summary has its size, revision and head; values are not counted. Errors: ErrExists; *NoRoomError, before anything is copied; those
 // of Verify; ctx's; or what the system says. One that takes far longer than it
 // should is given up.
 func (s *Store) Backup(ctx context.Context, path string, o CopyOptions) (Summary, error) {
@@ -42,10 +43,18 @@ func (s *Store) Backup(ctx context.Context, path string, o CopyOptions) (Summary
 		return Summary{}, err
 	}
 	err = c.values(ctx)
+	var st state
 	if err == nil {
-		err = c.settle(ctx, true)
+		st, err = c.settle(ctx, true)
 	}
 	c.close()
+	if err == nil {
+		err = s.options.Check(ctx, c.to.file, nil)
+	}
+	sum := Summary{Rev: st.rev, Head: st.head}
+	if err == nil {
+		sum.Size, err = c.to.file.Seek(0, io.SeekEnd)
+	}
 	if err != nil {
 		c.to.abandon()
 		return Summary{}, err
@@ -53,21 +62,18 @@ func (s *Store) Backup(ctx context.Context, path string, o CopyOptions) (Summary
 	if err := c.to.db.Close(); err != nil {
 		return Summary{}, errors.Join(writing(err), os.Remove(draft))
 	}
-	return publish(ctx, draft, path, o)
+	if o.Report != nil {
+		o.Report(uint64(sum.Size), uint64(sum.Size)) //nolint:gosec // sizes
+	}
+	return sum, publish(draft, path)
 }
 
-// publish gives a draft that is durable its name, once it is verified.
-func publish(ctx context.Context, draft, path string, o CopyOptions) (Summary, error) {
+// publish gives a draft that is durable its name, which nothing else must have.
+func publish(draft, path string) error {
 	defer func() { _ = os.Remove(draft) }() // what stays is swept
-	sum, err := Verify(ctx, draft, nil)
-	if err != nil {
-		return Summary{}, fmt.Errorf("bolt: the copy is not what it should be: %w", err)
-	}
-	if o.Report != nil {
-		o.Report(sum.Bytes, sum.Bytes)
-	}
-	if err = os.Link(draft, path); errors.Is(err, fs.ErrExist) {
-		return Summary{}, ErrExists
+	err := os.Link(draft, path)
+	if errors.Is(err, fs.ErrExist) {
+		return ErrExists
 	}
 	if err != nil {
 		err = os.Rename(draft, path) // file systems without hard links
@@ -76,9 +82,9 @@ func publish(ctx context.Context, draft, path string, o CopyOptions) (Summary, e
 		err = dirSync(filepath.Dir(path))
 	}
 	if err != nil {
-		return Summary{}, fmt.Errorf("bolt: giving the copy its name: %w", err)
+		return fmt.Errorf("bolt: giving the copy its name: %w", err)
 	}
-	return sum, nil
+	return nil
 }
 
 // draftFile ends the name of a copy that is not complete; sweep knows it.

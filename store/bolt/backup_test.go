@@ -26,8 +26,8 @@ func TestBackupUnderLoad(t *testing.T) {
 		l.wait(500)
 		before := l.acknowledged()
 		to := filepath.Join(t.TempDir(), fmt.Sprint("backup", n))
-		var done, total int64
-		sum, err := s.Backup(t.Context(), to, CopyOptions{Rate: 4 << 20, Report: func(d, of int64) { done, total = d, of }})
+		var done, total uint64
+		sum, err := s.Backup(t.Context(), to, CopyOptions{Rate: 4 << 20, Report: func(d, of uint64) { done, total = d, of }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestBackupThatFails(t *testing.T) {
 	for name, how := range map[string]func(t *testing.T, path string) (context.Context, CopyOptions, error){
 		"cancelled": func(t *testing.T, _ string) (context.Context, CopyOptions, error) {
 			ctx, cancel := context.WithCancel(t.Context())
-			return ctx, CopyOptions{Report: func(int64, int64) { cancel() }}, context.Canceled
+			return ctx, CopyOptions{Report: func(uint64, uint64) { cancel() }}, context.Canceled
 		},
 		"a value is damaged": func(t *testing.T, path string) (context.Context, CopyOptions, error) {
 			damage(t, path, func(file []byte) []byte { return flipped(t, file, "the value of 3 and 21") })

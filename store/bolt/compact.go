@@ -38,10 +38,10 @@ func (s *Store) Compact(ctx context.Context, o CopyOptions) (before, after int64
 	defer c.close()
 	err = c.values(ctx)
 	if err == nil {
-		err = c.settle(ctx, false)
+		_, err = c.settle(ctx, false)
 	}
 	if err == nil {
-		err = c.check(ctx)
+		err = s.options.Check(ctx, c.to.file, nil)
 	}
 	if err == nil {
 		err = c.near(ctx)
@@ -60,15 +60,6 @@ func (s *Store) Compact(ctx context.Context, o CopyOptions) (before, after int64
 	_ = old.Close() // waits for its readers; nothing of it is needed any more
 	after, _ = s.Size()
 	return before, after, err
-}
-
-// check reads the settled copy back, every value of it.
-func (c *copier) check(ctx context.Context) error {
-	_, err := take(ctx, c.to.file, func(kind string, name, value []byte) error {
-		_, _, err := unseal(kind, name, value)
-		return err
-	})
-	return err
 }
 
 // change completes a copy and goes on with it. It returns the file of before, nil if

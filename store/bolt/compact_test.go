@@ -122,7 +122,7 @@ func compactForever(path, at string) error {
 	go commitInto(ctx, s, "0")
 	for {
 		rounds++
-		if _, _, err := s.Compact(ctx, CopyOptions{Report: func(int64, int64) { die("copying") }}); err != nil {
+		if _, _, err := s.Compact(ctx, CopyOptions{Report: func(uint64, uint64) { die("copying") }}); err != nil {
 			return err
 		}
 	}

@@ -17,8 +17,8 @@ import (
 // CopyOptions say how a running store is copied. The zero value is as fast as it
 // can be, and silent.
 type CopyOptions struct {
-	Rate   int64                   // bytes of keys and values that are copied in a second at the most; 0 means no limit
-	Report func(done, total int64) // told now and then how many bytes are copied, and of how many, which is a guess
+	Rate   int64    // bytes of keys and values that are copied in a second at the most; 0 means no limit
+	Report Progress // of the bytes that are copied; nil: nobody is told. Their total is a guess
 }
 
 const (
@@ -69,7 +69,7 @@ type change struct {
 func newCopier(ctx context.Context, s *Store, path string, o CopyOptions) (*copier, error) {
 	c := &copier{from: s, tell: func(int64) {}}
 	if total, free := s.Size(); o.Report != nil {
-		c.tell = func(done int64) { o.Report(done, max(done, total-free)) }
+		c.tell = func(done int64) { o.Report(uint64(done), uint64(max(done, total-free))) } //nolint:gosec // sizes
 	}
 	var err error
 	if c.to, err = newBuilder(path, s.options); err != nil {
@@ -211,12 +211,12 @@ func (c *copier) near(ctx context.Context) error {
 }
 
 // settle brings the copy to where the store stands at one moment during the call,
-// durably. After the last one it does not follow any further.
-func (c *copier) settle(ctx context.Context, last bool) error {
+// durably, and returns the state of then. After the last one it does not follow any
+// further.
+func (c *copier) settle(ctx context.Context, last bool) (st state, err error) {
 	if err := c.near(ctx); err != nil {
-		return err
+		return st, err
 	}
-	var st state
 	var changes []change
 	if err := c.from.errand(ctx, func(w *writer) (err error) {
 		if last {
@@ -226,12 +226,12 @@ func (c *copier) settle(ctx context.Context, last bool) error {
 		changes, err = c.taken()
 		return err
 	}); err != nil {
-		return err
+		return st, err
 	}
 	if err := c.apply(changes); err != nil {
-		return err
+		return st, err
 	}
-	return c.to.settle(st)
+	return st, c.to.settle(st)
 }
 
 // place is where a page begins: beyond a name of a kind.
