@@ -51,7 +51,7 @@ func (s *Store) Backup(ctx context.Context, path string, o CopyOptions) (Summary
 	if err == nil {
 		err = s.options.Check(ctx, c.to.file, nil)
 	}
-	sum := Summary{Rev: st.rev, Head: st.head}
+	sum := Summary{Format: int(st.format), Rev: st.rev, Head: st.head}
 	if err == nil {
 		sum.Size, err = c.to.file.Seek(0, io.SeekEnd)
 	}
