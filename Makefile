@@ -12,6 +12,7 @@ FUZZTIME ?= 60s
 SLICES   ?= 1 2 3 4 5
 MINUTES  ?= 25
 CAMPAIGN ?=
+BUGS     ?=
 TOOL     := go tool -modfile=tools/go.mod
 
 # The Debian packages that the targets below need beyond Go and make: a C
@@ -25,7 +26,7 @@ PACKAGES := curl e2fsprogs gcc git haproxy libc6-dev mount nginx-light wrk
 CAMPAIGNS    = $(shell grep -rl --include='*_test.go' '^func TestSystemCampaign' . | xargs -r dirname | sort -u)
 SYSTEM_TESTS = $(shell grep -rl --include='*_test.go' '^func TestSystem' . | xargs -r dirname | sort -u)
 
-.PHONY: help deps build run test test-system campaign race check lint fmt tidy docs model linearize fuzz bench calm cover vuln clean
+.PHONY: help deps build run test test-system campaign race check lint fmt tidy docs model linearize fuzz bugs bench calm cover vuln clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -109,6 +110,9 @@ fuzz: ## run every fuzz target, one after the other (FUZZTIME=60s each)
 		echo "== $$package $$name"; \
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s "$$package" </dev/null; \
 	done <<<"$$targets"
+
+bugs: ## put twelve mistakes into copies of the code, each of which must turn its test red (as root; BUGS="no-crc …" for some)
+	@testdata/bugs/run $(BUGS)
 
 bench: ## compare with bare fasthttp and bare bbolt, side by side (needs wrk)
 	go test -count=1 -tags bench -run '^TestBench$$' -v -timeout 30m ./internal/bench

@@ -151,3 +151,36 @@ func TestLinksLeadSomewhere(t *testing.T) {
 }
 
 var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+
+// A test that a page names is there.
+func TestNamedTestsExist(t *testing.T) {
+	written := ""
+	for _, depth := range []string{"*_test.go", "*/*_test.go", "*/*/*_test.go"} {
+		files, err := filepath.Glob(depth)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no tests: %v", err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			written += string(text)
+		}
+	}
+	page, err := os.ReadFile("docs/availability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := namedTest.FindAllString(string(page), -1)
+	if len(names) < 10 {
+		t.Errorf("the page names %d tests", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(written, "\nfunc "+name+"(") {
+			t.Errorf("the page names %s, which there is not", name)
+		}
+	}
+}
+
+var namedTest = regexp.MustCompile(`\bTest[A-Z]\w+`)

@@ -154,6 +154,20 @@ func TestInventedNamesMoveNoAccount(t *testing.T) {
 	}
 }
 
+// However many accounts have failures, those of none are forgotten for others.
+func TestManyFailuresPushNobodyOut(t *testing.T) {
+	const accounts = 20_000
+	th := NewThrottle(clock.NewFake(morning))
+	for i := range accounts {
+		begin(t, th, user(i), netip.Addr{}).fail()
+	}
+	for i := range accounts {
+		if c := th.accounts[tallyKey{account: user(i).account}]; c == nil || c.failed != 1 {
+			t.Fatalf("of %d accounts with one failure each, the counter of number %d is %+v", accounts, i, c)
+		}
+	}
+}
+
 func TestManyFailingAccountsAreSwept(t *testing.T) {
 	c := clock.NewFake(morning)
 	th := NewThrottle(c)

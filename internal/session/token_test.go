@@ -108,6 +108,26 @@ func TestLocateRefusesOtherShapes(t *testing.T) {
 	}
 }
 
+// A token of a living session in which one character is another one, with the
+// checksum that it has then, is nobody's.
+func TestEveryCharacterOfATokenCounts(t *testing.T) {
+	w := newWorld(t, unlimited())
+	_, token := w.issued("ann")
+	body := token[:len(token)-6]
+	for i := range body {
+		other := "0"
+		if body[i] == '0' {
+			other = "1"
+		}
+		if w.lives(withChecksum(body[:i] + other + body[i+1:])) {
+			t.Errorf("it is good with another character at %d", i)
+		}
+	}
+	if withChecksum(body) != token || !w.lives(token) {
+		t.Error("the token itself is not good")
+	}
+}
+
 func TestTokensAreUniqueAndFair(t *testing.T) {
 	const tokens = 100_000
 	random := mathrand.NewChaCha8([32]byte{1})
