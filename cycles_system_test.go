@@ -36,6 +36,7 @@ const (
 	cyclesOfHome = 20 // then another one, since all that ever lived is looked at each time
 	unopened     = "files that do not open"
 	openWithin   = 2 * time.Second
+	startWithin  = 20 * time.Second
 )
 
 // cycleMust are the figures that cycles make wrong by counting one.
@@ -44,7 +45,7 @@ func cycleMust() []string {
 }
 
 func (c *cycles) trial(r *campaign.Trial) {
-	if c.p == nil || r.N%cyclesOfHome == 0 {
+	if c.l == nil || r.N%cyclesOfHome == 0 {
 		c.begin(r)
 	}
 	defer c.count(r)
@@ -56,7 +57,7 @@ func (c *cycles) trial(r *campaign.Trial) {
 		c.end(r, again.kill)
 		whole(r, c.h)
 	}
-	c.p = c.h.start(c.t)
+	c.p = opened(r, c.t, c.h)
 	r.Most("ms until ready", c.p.ready.Milliseconds())
 	c.l.check(r.T, c.p)
 	c.l.fill(r.T, c.p)
@@ -68,10 +69,40 @@ func (c *cycles) begin(r *campaign.Trial) {
 	if c.p != nil {
 		c.p.kill()
 	}
+	c.p, c.l = nil, nil
 	c.h = c.home(r)
-	c.p = c.h.start(c.t)
-	c.l = newLedger(hire(c.t, c.p))
-	c.l.enlist(c.t, c.p)
+	c.p = opened(r, c.t, c.h)
+	c.l = newLedger(hire(r.T, c.p))
+	c.l.enlist(r.T, c.p)
+}
+
+// opened starts a server that has to start. It lives as long as the test t.
+func opened(r *campaign.Trial, t *testing.T, h home) *process {
+	t.Helper()
+	p := begin(r, t, h)
+	if p == nil {
+		r.Count(unopened, 1)
+		r.T.FailNow()
+	}
+	return p
+}
+
+// begin starts a server, and returns nil if it ends instead.
+func begin(r *campaign.Trial, t *testing.T, h home) *process {
+	t.Helper()
+	begun := time.Now()
+	p := h.launch(t)
+	select {
+	case p.url = <-p.output.address: // it is ready
+		p.ready = time.Since(begun)
+		return p
+	case <-p.exited:
+		r.T.Logf("the server did not start:\n%s", p.output)
+		r.Count("starts that failed", 1)
+	case <-time.After(startWithin):
+		r.T.Fatalf("the server neither started nor ended within %v:\n%s", startWithin, p.output)
+	}
+	return nil
 }
 
 // count hands over what the ledger has counted since the last time.
@@ -89,8 +120,7 @@ func (c *cycles) count(r *campaign.Trial) {
 	l.creates, l.ends, l.changes, l.openCreates, l.openEnds = 0, 0, 0, 0, 0
 	if r.T.Failed() {
 		r.T.Logf("the server says\n%s", c.p.output)
-		c.p.kill()
-		c.p = nil // the next trial begins anew
+		c.l = nil // the next trial begins anew
 	}
 }
 
@@ -182,7 +212,7 @@ func TestSystemCampaignCrash(t *testing.T) {
 		About: "a server with 16 clients on ext4 killed after 50 to 500 ms, in one of five once more while it starts",
 	}, func(r *campaign.Trial) {
 		c.trial(r)
-		if c.p != nil && c.p.ready > openWithin {
+		if c.p.ready > openWithin {
 			r.Count(late, 1)
 		}
 	})

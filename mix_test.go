@@ -23,7 +23,8 @@ const (
 // roomy is a services.json for the clients of a ledger.
 func roomy() map[string]any {
 	s := services(map[string]any{"rotationGraceSeconds": 3600})
-	s["recentLoginSeconds"] = 0 // the same administrator asks for hours
+	s["requestTimeoutSeconds"] = 25 // others may use the machine too
+	s["recentLoginSeconds"] = 0     // the same administrator asks for hours
 	s["sessionProperties"] = []any{map[string]any{"name": noteProperty}}
 	return s
 }

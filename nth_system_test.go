@@ -22,7 +22,6 @@ const (
 	lastNth      = 200
 	afterFault   = 100 * time.Millisecond
 	faultWithin  = 3 * time.Second
-	startWithin  = 20 * time.Second
 	againForLoad = 100 * time.Millisecond
 )
 
@@ -42,7 +41,7 @@ func TestSystemCampaignNth(t *testing.T) {
 		About: fmt.Sprintf("for an n from 1 to %d the nth write and sync (to n = %d resizing) failing with EIO and with ENOSPC under 16 clients, "+
 			"then a start on what the kernel shows, on what the disk has, or after a power cut; more load, a power cut, a start", lastNth, truncates),
 	}, func(r *campaign.Trial) {
-		if template.home.data == "" {
+		if template.data == "" {
 			template.make(t)
 		}
 		for _, op := range []faultfs.Op{faultfs.Write, faultfs.Sync, faultfs.Truncate} {
@@ -119,7 +118,7 @@ func (n *nthTemplate) trial(r *campaign.Trial, op faultfs.Op, nth int, errno sys
 	if atStart {
 		met = f.Fail(op, nth, errno)
 	}
-	switch p := n.begin(r, h); {
+	switch p := begin(r, r.T, h); {
 	case p != nil && isNew:
 		p.kill()
 	case p != nil:
@@ -160,30 +159,10 @@ func (n *nthTemplate) trial(r *campaign.Trial, op faultfs.Op, nth int, errno sys
 	n.compare(r, h, l, false)
 }
 
-// begin starts a server that may fail to start.
-func (n *nthTemplate) begin(r *campaign.Trial, h home) *process {
-	p := h.launch(r.T)
-	select {
-	case p.url = <-p.output.address:
-		return p
-	case <-p.exited:
-		r.T.Logf("the server did not start:\n%s", p.output)
-		r.Count("starts that failed", 1)
-	case <-time.After(startWithin):
-		r.Count(hangs, 1)
-		r.T.Fatalf("the server neither started nor ended:\n%s", p.output)
-	}
-	return nil
-}
-
 // compare starts a server, compares it with what is known, and loads it until it
 // is killed.
 func (n *nthTemplate) compare(r *campaign.Trial, h home, l *ledger, isNew bool) {
-	p := n.begin(r, h)
-	if p == nil {
-		r.Count(unopened, 1)
-		r.T.FailNow()
-	}
+	p := opened(r, r.T, h)
 	if isNew {
 		l.staff = hire(r.T, p)
 		l.enlist(r.T, p)
