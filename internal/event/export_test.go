@@ -8,3 +8,13 @@ func (t *Tail) Handed() uint64 {
 }
 
 const MarkKey = markKey
+
+// Disk is what a Journal does to its file.
+type Disk = disk
+
+// On has the journal work on what wrap makes of its file.
+func (j *Journal) On(wrap func(Disk) Disk) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.file = wrap(j.file)
+}

@@ -80,13 +80,21 @@ type Journal struct {
 	stop func()
 
 	mu      sync.Mutex // guards what follows; held while a line is written
-	file    *os.File
+	file    disk
 	written mark   // what is durable
 	next    mark   // what it will be with draft
 	draft   []byte // lines that are to be written
 	behind  bool   // something could not be written
 	torn    bool   // the line break behind the last line was taken away
 	passed  int    // events without a line since the last
+}
+
+// disk is what is done to the file once it was read.
+type disk interface {
+	io.WriterAt
+	Sync() error
+	Truncate(size int64) error
+	Close() error
 }
 
 // mark is a place in the file.
@@ -130,7 +138,7 @@ func (j *Journal) open(ctx context.Context, path string) error {
 		return fmt.Errorf("the journal of revocations cannot be opened: %w", err)
 	}
 	j.file = f
-	if err = j.load(); err == nil {
+	if err = j.load(f); err == nil {
 		err = j.begin(ctx)
 	}
 	if err != nil {
@@ -140,19 +148,19 @@ func (j *Journal) open(ctx context.Context, path string) error {
 }
 
 // load reads the file, and cuts off what is not as it was written.
-func (j *Journal) load() error {
-	last, first, err := scan(j.file, nil)
+func (j *Journal) load(f *os.File) error {
+	last, first, err := scan(f, nil)
 	switch {
 	case errors.Is(err, errTorn), errors.Is(err, errChanged):
-		j.deps.Failed(fmt.Errorf("%s: %w: what is missing is taken from the log of the store", j.file.Name(), err))
+		j.deps.Failed(fmt.Errorf("%s: %w: what is missing is taken from the log of the store", f.Name(), err))
 		if errors.Is(err, errChanged) {
-			if err := j.keepDamaged(); err != nil {
+			if err := keepDamaged(f); err != nil {
 				return err
 			}
 		}
-		err = j.file.Truncate(last.size)
+		err = f.Truncate(last.size)
 	case err == nil && last.size == 0:
-		err = syncFolder(filepath.Dir(j.file.Name()))
+		err = syncFolder(filepath.Dir(f.Name()))
 	}
 	if err == nil && first != nil && first.Begin != j.deps.Server {
 		err = fmt.Errorf("%w: it is of another server: move it away, or name another file as storage.revocationLog", ErrJournal)
@@ -162,12 +170,12 @@ func (j *Journal) load() error {
 }
 
 // keepDamaged copies the file as it is, for somebody to look at.
-func (j *Journal) keepDamaged() error {
-	to, err := os.OpenFile(j.file.Name()+".damaged", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+func keepDamaged(f *os.File) error {
+	to, err := os.OpenFile(f.Name()+".damaged", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("keep the damaged journal of revocations: %w", err)
 	}
-	_, err = io.Copy(to, io.NewSectionReader(j.file, 0, math.MaxInt64))
+	_, err = io.Copy(to, io.NewSectionReader(f, 0, math.MaxInt64))
 	return errors.Join(err, to.Close())
 }
 
