@@ -224,6 +224,7 @@ func TestJournalWritesOnceForMany(t *testing.T) {
 		f.tell(store.Change{Entries: []store.Entry{s.entry(n, event.SessionEnded)}, More: more})
 	}
 	f.tell(store.Change{Entries: []store.Entry{s.entry(3, event.SessionCreated)}})
+	f.tell(store.Change{Entries: []store.Entry{s.entry(1, event.SessionEnded)}}) // it was told before
 	if d.calls != 2 {
 		t.Errorf("%d calls for the file, want a write and a sync", d.calls)
 	}
