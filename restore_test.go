@@ -71,8 +71,11 @@ func (f *fated) ask(token, action string, p params) {
 	c.must(f.t, action, p, nil)
 }
 
-func (f *fated) admin(action string, p params) { f.t.Helper(); f.ask(f.staff.admin.AuthToken, action, p) }
-func (f *fated) own(action string, p params)   { f.t.Helper(); f.ask(f.token, action, p) }
+func (f *fated) admin(action string, p params) {
+	f.t.Helper()
+	f.ask(f.staff.admin.AuthToken, action, p)
+}
+func (f *fated) own(action string, p params) { f.t.Helper(); f.ask(f.token, action, p) }
 
 // village is a server with keys, of which a backup was taken.
 type village struct {
@@ -86,7 +89,7 @@ type village struct {
 // settle makes the keys, and a backup of them.
 func settle(t *testing.T) *village {
 	t.Helper()
-	v := &village{home: newHome(t, services(nil))}
+	v := &village{home: newHome(t, roomy())}
 	p := v.start(t)
 	v.staff = hire(t, p)
 	for i := range fates {
@@ -188,7 +191,9 @@ var spoilings = map[string]func(content []byte) []byte{
 	"missing": func([]byte) []byte { return nil },
 	"empty":   func([]byte) []byte { return []byte{} },
 	"torn":    func(c []byte) []byte { return c[:len(c)-3] },
-	"edited":  func(c []byte) []byte { return []byte(strings.Replace(string(c), `"sessionRotated"`, `"sessionAltered"`, 1)) },
+	"edited": func(c []byte) []byte {
+		return []byte(strings.Replace(string(c), `"sessionRotated"`, `"sessionAltered"`, 1))
+	},
 	"gapped": func(c []byte) []byte {
 		lines := slices.Collect(strings.SplitAfterSeq(string(c), "\n"))
 		return []byte(strings.Join(slices.Delete(lines, 3, 4), ""))
@@ -280,4 +285,3 @@ func spoil(t *testing.T, path string, how func([]byte) []byte) {
 		t.Fatal(err)
 	}
 }
-
