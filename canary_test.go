@@ -23,7 +23,7 @@ const canary = "canary7f3a91-Yellow"
 // TestNoSecretEscapes plays every transcript, and requests with secrets where they
 // do not belong, at the log level trace, with passwords that can be recognized. No
 // password and no token, nor the secret part of one, is then in the log, in the
-// store's values or its file, in an event, in an error's answer or in debugInfo.
+// store's values or its file, in an event, in the journal of revocations, in an error's answer or in debugInfo.
 func TestNoSecretEscapes(t *testing.T) {
 	all := append(transcripts(t), misplaced(), askedFor())
 	called := map[string]bool{}
@@ -136,7 +136,20 @@ func noSecretEscapes(t *testing.T, tr *transcript) int {
 	if err != nil {
 		t.Fatal(err)
 	}
+	journal := filepath.Join(t.TempDir(), "journal")
+	j, err := openJournal(t.Context(), st, journal, "server", func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	answers := s.shown(t, tr)
+	if err := j.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	revocations, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers["the journal of revocations"] = string(revocations)
 	if err := s.sessions.Maintain(t.Context()); err != nil {
 		t.Error(err)
 	}

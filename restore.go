@@ -43,7 +43,7 @@ func followed(ctx context.Context, st store.Store, c *config.Config, server stri
 	if err != nil {
 		return nil, err
 	}
-	return j.Close, nil
+	return func() error { return j.Close(context.WithoutCancel(ctx)) }, nil
 }
 
 // positionsPerSecond is more than what a store appends to its log. With as many for
@@ -153,7 +153,7 @@ func completeJournal(ctx context.Context, path, journal string) (beyond uint64, 
 		return 0, nil, err
 	}
 	if err != nil {
-		return 0, nil, nil //nolint:nilerr // it is damaged: the journal is all there is
+		return 0, nil, nil // it is damaged: the journal is all there is
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	server, err := serverOf(ctx, st)
@@ -169,7 +169,7 @@ func completeJournal(ctx context.Context, path, journal string) (beyond uint64, 
 	j, err := openJournal(ctx, st, journal, server, func(error) {})
 	switch {
 	case err == nil:
-		_ = j.Close() // what could not be written is told by what reads it
+		_ = j.Close(ctx) // what could not be written is told by what reads it
 		return beyond, nil, nil
 	case !errors.Is(err, event.ErrJournal):
 		return 0, nil, err

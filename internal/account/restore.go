@@ -45,8 +45,8 @@ type roleStanding struct {
 // event says it all.
 func Left(ctx context.Context, s store.Store, e *event.Event) ([]byte, error) {
 	var left standing
-	switch {
-	case e.Kind == event.RoleAltered:
+	switch e.Kind {
+	case event.RoleAltered:
 		item, err := s.Get(ctx, roleKeys+e.Role)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil, nil // its drop has an event too
@@ -59,7 +59,7 @@ func Left(ctx context.Context, s store.Store, e *event.Event) ([]byte, error) {
 			return nil, err
 		}
 		left.Role = &roleStanding{ID: role.ID.String(), Permissions: role.Permissions}
-	case e.Kind == event.AccountAltered, e.Kind == event.PasswordChanged, e.Kind == event.AccountSessionsEnded:
+	case event.AccountAltered, event.PasswordChanged, event.AccountSessionsEnded:
 		a, err := named(ctx, s, e)
 		if err != nil || a == nil || a.Dropped {
 			return nil, err
@@ -236,13 +236,14 @@ func (all *Recalled) account(ctx context.Context, s store.Store, now time.Time, 
 	if err != nil || a == nil || a.Dropped {
 		return err // it is younger than the backup
 	}
-	cond, lost := a.Cond(), []string(nil)
-	left, err := standing{}, error(nil)
+	var left standing
 	if r.Left != nil {
 		if left, err = readLeft(r); err != nil {
 			return err
 		}
 	}
+	cond := a.Cond()
+	var lost []string
 	if dropped = dropped || left.Account == nil; dropped {
 		lost = a.disable(now)
 	} else {

@@ -40,46 +40,54 @@ func TestRecallAccount(t *testing.T) {
 		"all ended":  {nil, func(a *Account) { a.Epoch.Raise(true, Why{}) }, []string{"sessions"}, func(a *Account) bool { return a.Epoch.All == 1 }},
 		"logged out": {nil, func(a *Account) { a.Epoch.Raise(false, Why{}) }, nil, func(a *Account) bool { return a.Epoch.All == 0 }},
 		"from later on": {
-			nil, func(a *Account) { a.EnableAt = soon }, []string{"enableDatetime", "sessions"},
+			nil, func(a *Account) { a.EnableAt = soon },
+			[]string{"enableDatetime", "sessions"},
 			func(a *Account) bool { return a.EnableAt.Equal(soon) && a.Epoch.All == 1 },
 		},
 		"until sooner": {
-			func(a *Account) { a.DisableAt = later }, func(a *Account) { a.DisableAt = soon }, []string{"disableDatetime"},
+			func(a *Account) { a.DisableAt = later }, func(a *Account) { a.DisableAt = soon },
+			[]string{"disableDatetime"},
 			func(a *Account) bool { return a.DisableAt.Equal(soon) },
 		},
 		"until later":  {func(a *Account) { a.DisableAt = soon }, func(a *Account) { a.DisableAt = later }, nil, func(a *Account) bool { return a.DisableAt.Equal(soon) }},
 		"until a time": {nil, func(a *Account) { a.DisableAt = soon }, []string{"disableDatetime"}, func(a *Account) bool { return a.DisableAt.Equal(soon) }},
 		"for ever":     {func(a *Account) { a.DisableAt = soon }, func(a *Account) { a.DisableAt = time.Time{} }, nil, func(a *Account) bool { return a.DisableAt.Equal(soon) }},
 		"a role": {
-			func(a *Account) { a.Roles = []RoleRef{boss, clerk} }, func(a *Account) { a.Roles = []RoleRef{clerk} }, []string{"roles"},
+			func(a *Account) { a.Roles = []RoleRef{boss, clerk} }, func(a *Account) { a.Roles = []RoleRef{clerk} },
+			[]string{"roles"},
 			func(a *Account) bool { return slices.Equal(a.Roles, []RoleRef{clerk}) },
 		},
 		"a role of that name": {
-			func(a *Account) { a.Roles = []RoleRef{clerk} }, func(a *Account) { a.Roles = []RoleRef{again} }, []string{"roles"},
+			func(a *Account) { a.Roles = []RoleRef{clerk} }, func(a *Account) { a.Roles = []RoleRef{again} },
+			[]string{"roles"},
 			func(a *Account) bool { return len(a.Roles) == 0 },
 		},
 		"a role more": {nil, func(a *Account) { a.Roles = []RoleRef{boss} }, nil, func(a *Account) bool { return len(a.Roles) == 0 }},
 		"some addresses": {
-			nil, func(a *Account) { a.AllowedAddresses = prefixes("10.0.0.0/8") }, []string{"allowedAddresses"},
+			nil, func(a *Account) { a.AllowedAddresses = prefixes("10.0.0.0/8") },
+			[]string{"allowedAddresses"},
 			func(a *Account) bool { return slices.Equal(a.AllowedAddresses, prefixes("10.0.0.0/8")) },
 		},
 		"other addresses": {
 			func(a *Account) { a.AllowedAddresses = prefixes("10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32") },
-			func(a *Account) { a.AllowedAddresses = prefixes("10.1.0.0/16", "192.0.0.0/16", "203.0.113.7/32") }, []string{"allowedAddresses"},
+			func(a *Account) { a.AllowedAddresses = prefixes("10.1.0.0/16", "192.0.0.0/16", "203.0.113.7/32") },
+			[]string{"allowedAddresses"},
 			func(a *Account) bool {
 				return slices.Equal(a.AllowedAddresses, prefixes("10.1.0.0/16", "192.0.2.0/24"))
 			},
 		},
 		"all addresses": {
 			func(a *Account) { a.AllowedAddresses = prefixes("10.0.0.0/8") }, func(a *Account) { a.AllowedAddresses = prefixes("192.0.2.0/24") },
-			[]string{"enabled", "sessions"}, func(a *Account) bool { return a.Disabled && len(a.AllowedAddresses) == 1 },
+			[]string{"enabled", "sessions"},
+			func(a *Account) bool { return a.Disabled && len(a.AllowedAddresses) == 1 },
 		},
 		"more addresses": {
 			func(a *Account) { a.AllowedAddresses = prefixes("10.0.0.0/8") }, func(a *Account) { a.AllowedAddresses = nil },
 			nil, func(a *Account) bool { return len(a.AllowedAddresses) == 1 },
 		},
 		"a password": {
-			nil, func(a *Account) { a.SetPassword(api.NewSecret("other"), noon, time.Time{}) }, []string{"password"},
+			nil, func(a *Account) { a.SetPassword(api.NewSecret("other"), noon, time.Time{}) },
+			[]string{"password"},
 			func(a *Account) bool {
 				return a.PasswordHash.IsZero() && a.PasswordChanged.IsZero() && a.PasswordSerial == 2 && a.Epoch.All == 0
 			},

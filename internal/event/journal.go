@@ -48,6 +48,8 @@ func revokes(data []byte) bool {
 		return !altersText(data)
 	case AccountDropped, AccountSessionsEnded, PasswordChanged, RoleDropped, StoreRestored:
 		return true
+	case SessionCreated, SessionAltered, SessionExpired, SessionEvicted, SessionExpiring, SessionRemoved,
+		AccountCreated, LoginFailed, RoleCreated, ServiceManaged, WebhookReplayed:
 	}
 	return false
 }
@@ -365,11 +367,10 @@ func (j *Journal) fail(err error) {
 
 // Close stops following the store, which stays open. The journal says how far it has
 // seen the log.
-func (j *Journal) Close() error {
+func (j *Journal) Close(ctx context.Context) error {
 	j.stop()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	ctx := context.Background()
 	err := j.catchUp(ctx)
 	if err == nil {
 		err = j.checkpoint(ctx)

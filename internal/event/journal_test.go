@@ -258,7 +258,7 @@ func TestJournalThatCannotBeWritten(t *testing.T) {
 			if told := len(s.logged) > 0; told != failed {
 				t.Errorf("call %d: told of a failure: %v", call, s.logged)
 			}
-			_ = j.Close() // it may fail too
+			_ = j.Close(t.Context()) // it may fail too
 			s.close(s.open())
 			if got := s.handles(); !slices.Equal(got, []string{"0", "1", "2", "3", "4", "5", "6"}) {
 				t.Errorf("call %d fails: after a start the journal names %v", call, got)
@@ -365,7 +365,7 @@ func (s *story) open() *event.Journal {
 	return j
 }
 
-func (s *story) close(j *event.Journal) { s.t.Helper(); s.must(j.Close()) }
+func (s *story) close(j *event.Journal) { s.t.Helper(); s.must(j.Close(s.t.Context())) }
 
 func (s *story) happen(e event.Event) {
 	s.t.Helper()

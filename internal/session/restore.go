@@ -168,8 +168,8 @@ func (w *Restoration) endKey(ctx context.Context, now time.Time, e *event.Event)
 // statusOf returns the status of a name on the wire, 0 for none that an end may have.
 func statusOf(name string) Status {
 	for s, known := range statusNames {
-		if Status(s) > Active && known == name { //nolint:gosec // a few
-			return Status(s) //nolint:gosec // a few
+		if Status(s) > Active && known == name {
+			return Status(s)
 		}
 	}
 	return 0

@@ -183,7 +183,7 @@ func journalOf(t *testing.T, s store.Store, since store.Head) []event.Revocation
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Close(); err != nil {
+	if err := j.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	all, err := event.Revoked(t.Context(), path, "here", s, since)
