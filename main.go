@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -423,6 +424,8 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger, progress
 		Upgrading: func(from int, kept string) {
 			log.Info("the file is upgraded", logging.Int("from", from), logging.Int("to", bolt.Format), logging.Str("before", kept))
 		},
+		MaxSize: o.Config.Storage.MaxBytes, Ballast: cmp.Or(o.Config.Storage.BallastBytes, -1),
+		Report: func(r bolt.Report) { logReport(log, r) }, Now: progress.clock.Now,
 	})
 	switch {
 	case errors.Is(err, store.ErrCorrupt):
@@ -467,14 +470,6 @@ func checkInChild(log *logging.Logger) bolt.Check {
 	return bolt.InChild(bolt.Child{Command: self, Args: []string{name}, Failed: func(err error) {
 		log.Warn("the file is verified in the server itself", logging.Err(err))
 	}})
-}
-
-// readiness says why the server should get no traffic.
-func readiness(st store.Store) error {
-	if s, ok := st.(interface{ Failed() error }); ok {
-		return s.Failed()
-	}
-	return nil
 }
 
 // hostKey holds the identifier that the server keeps with its data.

@@ -66,8 +66,9 @@ type Tx struct {
 	Delete []string // deleting what is absent is fine
 	Append [][]byte // opaque entries for the log, in this order
 
-	// Urgent commits go before the others that wait: a revocation must not
-	// stand in line behind log-ins.
+	// Urgent commits go before the others that wait, and are tried even when the
+	// store is full: a revocation must not stand in line behind log-ins. What makes
+	// room is urgent too.
 	Urgent bool
 }
 

@@ -176,6 +176,8 @@ type Storage struct {
 	RevocationLog string // path of the journal of revocations; empty: in Dir
 
 	BackupBytesPerSecond int64 // that backups and compacting may copy; 0: any number
+	BallastBytes         int64 // set aside for when the disk is full; 0: none
+	MaxBytes             int64 // that the file may grow to; 0: no limit
 }
 
 // Log says what is written and how.

@@ -170,7 +170,7 @@ func builtin(name string) *Config {
 		IdleTimeout:           30,
 		DrainTimeout:          10,
 		EchoAuthToken:         true,
-		Storage:               Storage{Type: "bolt", Dir: "./data", BackupBytesPerSecond: 64 << 20},
+		Storage:               Storage{Type: "bolt", Dir: "./data", BackupBytesPerSecond: 64 << 20, BallastBytes: 16 << 20},
 		Log:                   Log{Level: "info"},
 	}
 	table := profiles()

@@ -165,7 +165,7 @@ const everything = `{
   "maxRequestBytes": 1024, "maxRequestMembers": 16, "maxConnections": 17, "maxConnectionsPerIpAddress": 18,
   "requestTimeoutSeconds": 19, "idleTimeoutSeconds": 21, "drainTimeoutSeconds": 22,
   "echoAuthToken": false, "httpStatusFromErrorCode": true,
-  "storage": {"type": "memory", "dir": "/var/lib/sessiond", "revocationLog": "/mnt/revocations.log", "backupBytesPerSecond": 26},
+  "storage": {"type": "memory", "dir": "/var/lib/sessiond", "revocationLog": "/mnt/revocations.log", "backupBytesPerSecond": 26, "ballastBytes": 1048576, "maxBytes": 1073741824},
   "log": {"level": "debug", "format": "console"}
 }`
 

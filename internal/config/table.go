@@ -199,6 +199,10 @@ func storageRows() []entry[Storage] {
 			usually("`revocations.log` in `dir`"),
 		integer("backupBytesPerSecond", 0, 1<<40, func(s *Storage) *int64 { return &s.BackupBytesPerSecond },
 			"Bytes of data that a backup or compacting copies in a second at the most, so that others get at the disk; 0 means no limit."),
+		integer("ballastBytes", 0, 1<<40, func(s *Storage) *int64 { return &s.BallastBytes },
+			"Space that is set aside in the folder, so that sessions can be ended when the disk is full: at most an eighth of the file system; 0 means none."),
+		integer("maxBytes", 0, 1<<50, func(s *Storage) *int64 { return &s.MaxBytes },
+			"Size that the file may grow to, of which an eighth at most is kept for ends; 0 means no limit."),
 	}
 }
 

@@ -152,7 +152,7 @@ func Purge(ctx context.Context, s store.Store, before time.Time, more func() boo
 		if err != nil {
 			return err
 		}
-		var tx store.Tx
+		tx := store.Tx{Urgent: true}
 		var last store.Head
 		for _, entry := range entries {
 			e, err := Decode(entry)

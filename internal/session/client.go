@@ -277,7 +277,7 @@ func (k *Keeper) forgetMembers(ctx context.Context, id api.ID, members []api.ID)
 		if len(c.Members) == before {
 			return nil
 		}
-		tx := store.Tx{If: []store.Cond{{Key: clientKey(id), Rev: rev}}}
+		tx := store.Tx{If: []store.Cond{{Key: clientKey(id), Rev: rev}}, Urgent: true}
 		if len(c.Members) == 0 {
 			tx.Delete = []string{clientKey(id)}
 		} else {

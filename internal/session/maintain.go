@@ -23,11 +23,13 @@ const (
 )
 
 // Run maintains the store until ctx ends; what fails is told to report and tried
-// again. Before it returns, the last uses are written, the ends of sessions whose
-// stolen tokens were shown, and the time.
+// again. That the store takes no changes is told once, until it does. Before it
+// returns, the last uses are written, the ends of sessions whose stolen tokens were
+// shown, and the time.
 func (k *Keeper) Run(ctx context.Context, report func(error)) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
+	shut := false
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -38,7 +40,10 @@ func (k *Keeper) Run(ctx context.Context, report func(error)) {
 			}
 			return
 		case <-second.C:
-			if err := k.maintain(ctx, n); err != nil && ctx.Err() == nil {
+			err := k.maintain(ctx, n)
+			wasShut := shut
+			shut = errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrStopped)
+			if err != nil && (!shut || !wasShut) && ctx.Err() == nil {
 				report(err)
 			}
 		}

@@ -80,7 +80,7 @@ func (k *Keeper) purgeAccounts(ctx context.Context, before time.Time, more func(
 		if err != nil {
 			return fmt.Errorf("purge accounts: %w", err)
 		}
-		var tx store.Tx
+		tx := store.Tx{Urgent: true}
 		for i := range items {
 			if items[i].Key >= goneKey(before, api.ID{}) {
 				break
@@ -150,7 +150,7 @@ func (k *Keeper) purgePast(ctx context.Context, before time.Time, more func() bo
 
 // purgePage forgets those of some tombstones that are of before a moment.
 func (k *Keeper) purgePage(ctx context.Context, items []store.Item, before int64) error {
-	var tx store.Tx
+	tx := store.Tx{Urgent: true}
 	var gone Tally
 	onClients := map[api.ID][]api.ID{}
 	for i := range items {

@@ -207,6 +207,13 @@ func (t *Table) takeNonces(now int64) map[api.ID]bool {
 	return due
 }
 
+// putNonces notes again that a session's nonces are to be forgotten.
+func (t *Table) putNonces(h api.ID, at int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.nonces = append(t.nonces, rotated{h, at})
+}
+
 // dropNonces forgets the nonces of grace periods that are over. One whose session
 // changes at this moment is forgotten with that change, or the next.
 func (k *Keeper) dropNonces(ctx context.Context) error {
@@ -233,6 +240,9 @@ func (k *Keeper) dropNonces(ctx context.Context) error {
 			return err
 		})
 		if err != nil {
+			if !isUnreadable(err) {
+				k.table.putNonces(h, now)
+			}
 			errs = append(errs, err)
 		}
 	}

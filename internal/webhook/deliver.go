@@ -50,6 +50,8 @@ type deliverer struct {
 	saved   uint64
 	savedAt time.Time
 
+	unwritten bool // the last attempt to write it failed
+
 	mu    sync.Mutex // guards what follows, which view shows
 	shown api.Webhook
 }
@@ -268,7 +270,8 @@ func (d *deliverer) rest(ctx context.Context, failures int, after time.Duration,
 	}
 }
 
-// save writes how far the receiver is. What fails is written later, or sent twice.
+// save writes how far the receiver is. What fails is written later, or sent twice;
+// that it fails is told once, until it does not.
 func (d *deliverer) save(ctx context.Context) {
 	if d.at == d.saved {
 		return
@@ -277,10 +280,13 @@ func (d *deliverer) save(ctx context.Context) {
 	defer cancel()
 	d.unsaved, d.savedAt = 0, d.sender.deps.Clock.Now()
 	if err := d.sender.save(ctx, d.hook.Name, d.at); err != nil {
-		d.sender.deps.Log.Warn("how far a webhook is could not be written", logging.Str("webhook", d.hook.Name), logging.Err(err))
+		if !d.unwritten {
+			d.sender.deps.Log.Warn("how far a webhook is could not be written", logging.Str("webhook", d.hook.Name), logging.Err(err))
+		}
+		d.unwritten = true
 		return
 	}
-	d.saved = d.at
+	d.saved, d.unwritten = d.at, false
 }
 
 // show changes what view shows.

@@ -13,10 +13,12 @@
 // # Failing
 //
 // A full disk (or quota, or file size limit) refuses the commits under way with
-// ErrFull, and writing goes on. After any other failed bbolt commit the file may
-// or may not hold what was written, and so may the page cache: those commits get
-// ErrUnknown and nothing is ever written again until the file is opened anew;
-// Failed says why. Reading goes on.
+// ErrFull. From then on urgent commits alone are tried, in the space that was set
+// aside for them, until there is room again; see space. After any other failed bbolt
+// commit the file may or may not hold what was written, and so may the page cache:
+// those commits get ErrUnknown and nothing is ever written again until the file is
+// opened anew; Failed says why. Reading goes on. A marker beside the file then makes
+// the next start write it anew, see copySuspect.
 //
 // # The file
 //
@@ -50,7 +52,7 @@ import (
 // ErrLocked means that another process has the file open.
 var ErrLocked = errors.New("another server uses this data folder")
 
-// Options of a store. The zero value is what a server wants.
+// Options of a store. The zero value is what a tool wants that opens it for a moment.
 type Options struct {
 	Queue   int           // commits that may wait, and as many urgent ones; 0 means 4,096
 	MaxSize int64         // bytes that the file may grow to, then commits get ErrFull; 0 means no limit
@@ -69,6 +71,17 @@ type Options struct {
 	// Upgrading, if not nil, is told before a file of an older format becomes one of
 	// Format, and where a copy of it stays.
 	Upgrading func(from int, kept string)
+
+	// Ballast is how many bytes to set aside for urgent commits, beside the file and
+	// below MaxSize: at most an eighth of the file system, and of MaxSize. Below 0 there
+	// are none; 0 leaves what is there.
+	Ballast int64
+
+	// Report, if not nil, is told of what an operator should know. It must not use the
+	// store, and must not take long.
+	Report func(Report)
+
+	Now func() time.Time // times slow commits and says when writing stopped; nil: neither is told
 
 	point func(name string) // of tests: told of moments at which a crash would be hard to survive
 }
@@ -112,6 +125,7 @@ type Store struct {
 	feed    store.Feed
 	queue   *queue
 
+	full    atomic.Pointer[error] // what commits that are not urgent are told; nil: they are tried
 	failed  atomic.Pointer[error] // why writing has stopped
 	written chan struct{}         // closed when the writer has ended
 	wedged  bool                  // bbolt panicked and holds its lock; the writer's until written
@@ -150,7 +164,10 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	}
 	st.rev, st.head.Seq = max(st.rev, store.Rev(o.Beyond)), max(st.head.Seq, o.Beyond)
 	s.feed.Reset(st.rev)
-	w := &writer{Store: s, state: st}
+	w := &writer{Store: s, space: s.reserve(), state: st}
+	w.stopwatch.now, w.stopwatch.report = o.Now, func(took time.Duration) {
+		o.report(Report{Condition: Slow, Took: took, Waiting: int(s.queue.waiting.Load())})
+	}
 	go w.run()
 	return s, nil
 }
@@ -208,6 +225,15 @@ func (s *Store) Rev() store.Rev { return s.feed.Rev() }
 // file anew ends it.
 func (s *Store) Failed() error {
 	if p := s.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Full says that there is no space and urgent commits alone are tried, nil while all
+// are. It ends by itself once there is room.
+func (s *Store) Full() error {
+	if p := s.full.Load(); p != nil {
 		return *p
 	}
 	return nil

@@ -312,7 +312,7 @@ func TestPanicInTheWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := open(t, path)
 	commit(t, s, store.Tx{Put: []store.Put{{Key: "a/1", Value: []byte("kept")}}})
-	w := &writer{Store: s, state: state{rev: s.Rev()}}
+	w := &writer{Store: s, space: s.reserve(), state: state{rev: s.Rev()}}
 	if err := w.transact([]*request{nil}); !errors.Is(err, store.ErrUnknown) {
 		t.Errorf("the batch in which it panicked: %v, want ErrUnknown", err)
 	}

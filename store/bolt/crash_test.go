@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"sessiond/store"
 )
@@ -197,14 +198,22 @@ func fillUp(path string, room int64) error {
 		}
 		err = add()
 	}
-	if _, err := s.Commit(ctx, store.Tx{Put: []store.Put{{Key: "a/small", Value: []byte("fits into free pages")}}}); err != nil && !errors.Is(err, store.ErrFull) {
+	if s.Full() == nil {
+		return errors.New("the store does not say that it is full")
+	}
+	// What is urgent is tried, and fits into free pages.
+	if _, err := s.Commit(ctx, store.Tx{Urgent: true, Put: []store.Put{{Key: "u/small"}}}); err != nil && !errors.Is(err, store.ErrFull) {
 		return err
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		return err
 	}
+	for tries := 0; errors.Is(err, store.ErrFull) && tries < 100; tries++ { // it looks each second
+		time.Sleep(100 * time.Millisecond)
+		err = add()
+	}
 	for range 5 {
-		if err := add(); err != nil {
+		if err := errors.Join(err, add(), s.Full()); err != nil {
 			return fmt.Errorf("after the limit was lifted: %w", err)
 		}
 	}

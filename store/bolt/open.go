@@ -26,20 +26,36 @@ func openFile(ctx context.Context, path string, o *Options) (*os.File, error) {
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, fileMode)
-	if err != nil {
-		return nil, fmt.Errorf("bolt: the store cannot be opened: %w", err)
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR, fileMode)
+		if err != nil {
+			return nil, fmt.Errorf("bolt: the store cannot be opened: %w", err)
+		}
+		err = lock(ctx, f, syscall.LOCK_EX, o.Lock)
+		replaced := false
+		if err == nil {
+			replaced, err = settle(ctx, f, path, o)
+		}
+		if err == nil && !replaced {
+			return f, nil
+		}
+		if _ = f.Close(); err != nil { // nothing was written to it
+			return nil, err
+		}
 	}
-	if err := prepare(ctx, f, path, o); err != nil {
-		_ = f.Close() // nothing was written to it
-		return nil, err
-	}
-	return f, nil
 }
 
-func prepare(ctx context.Context, f *os.File, path string, o *Options) error {
-	if err := lock(ctx, f, syscall.LOCK_EX, o.Lock); err != nil {
-		return err
+// settle sees to what an earlier process has left and checks f, whose lock is held.
+// It reports whether another file has the name now.
+func settle(ctx context.Context, f *os.File, path string, o *Options) (replaced bool, err error) {
+	const mayWrite = 2 // W_OK
+	if err := syscall.Access(filepath.Dir(path), mayWrite); err != nil {
+		return false, fmt.Errorf("bolt: the data folder cannot be written: %s: %w", filepath.Dir(path), err)
+	}
+	// While this process waited for the lock, its holder may have put a copy in the
+	// place of the file.
+	if replaced, err = isReplaced(f, path); replaced || err != nil {
+		return replaced, err
 	}
 	st, err := peek(ctx, f)
 	if err == nil {
@@ -51,14 +67,29 @@ func prepare(ctx context.Context, f *os.File, path string, o *Options) error {
 	if err == nil {
 		err = o.Check(ctx, f, o.Progress)
 	}
-	if err != nil || st.format >= Format {
-		return err
+	if err == nil {
+		replaced, err = copySuspect(ctx, f, path, o)
+	}
+	if err != nil || replaced || st.format >= Format {
+		return replaced, err
 	}
 	kept, err := preserve(ctx, f, path, &st, o)
 	if err == nil && o.Upgrading != nil {
 		o.Upgrading(int(st.format), kept)
 	}
-	return err
+	return false, err
+}
+
+func isReplaced(f *os.File, path string) (bool, error) {
+	open, err := f.Stat()
+	if err != nil {
+		return false, fmt.Errorf("bolt: %w", err)
+	}
+	named, err := os.Stat(path)
+	if err != nil {
+		return false, fmt.Errorf("bolt: the store cannot be opened: %w", err)
+	}
+	return !os.SameFile(open, named), nil
 }
 
 // lock takes f's lock, or says ErrLocked once it has waited long enough.

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sessiond/store"
 )
@@ -57,6 +58,7 @@ type queue struct {
 	urgent []*request
 	normal []*request
 	closed error         // why nobody may join; nil while all may
+	held   error         // why only urgent ones may; nil while all may
 	idle   bool          // the writer sleeps
 	wake   chan struct{} // holds one: there is something to do
 }
@@ -75,6 +77,8 @@ func (q *queue) push(r *request) error {
 	list := &q.normal
 	if r.tx.Urgent {
 		list = &q.urgent
+	} else if q.held != nil {
+		return q.held
 	}
 	if len(*list) >= q.limit {
 		return store.ErrBusy
@@ -99,25 +103,53 @@ func (q *queue) refuse(why error) {
 	}
 }
 
+// hold lets urgent requests alone join, and says why; with nil all may again.
+func (q *queue) hold(why error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held = why
+}
+
 // take appends what waits to batch, urgent first, up to most in all. It waits
-// for the first; ok is false when nobody will come any more.
-func (q *queue) take(batch []*request, most int) (_ []*request, ok bool) {
+// for the first, or for alarm, when there are none; ok is false when nobody will
+// come any more.
+func (q *queue) take(batch []*request, most int, alarm <-chan time.Time) (_ []*request, rang, ok bool) {
 	for {
 		q.mu.Lock()
 		if len(q.urgent)+len(q.normal) > 0 {
 			batch = q.move(batch, &q.urgent, most)
 			batch = q.move(batch, &q.normal, most)
 			q.mu.Unlock()
-			return batch, true
+			select {
+			case <-alarm:
+				return batch, true, true
+			default:
+				return batch, false, true
+			}
 		}
 		if q.closed != nil {
 			q.mu.Unlock()
-			return batch, false
+			return batch, false, false
 		}
 		q.idle = true
 		q.mu.Unlock()
+		select {
+		case <-q.wake:
+		case <-alarm:
+			q.rouse()
+			return batch, true, true
+		}
+	}
+}
+
+// rouse ends the writer's sleep, from which nobody woke it, or has just done so.
+func (q *queue) rouse() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.idle {
 		<-q.wake
 	}
+	q.idle = false
 }
 
 func (q *queue) move(batch []*request, list *[]*request, most int) []*request {

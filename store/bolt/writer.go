@@ -24,7 +24,11 @@ const fill = 0.9
 // writer is the goroutine that writes. It alone touches its fields.
 type writer struct {
 	*Store
-	state state // of the last durable transaction
+	space     *space
+	stopwatch stopwatch
+	state     state // of the last durable transaction
+
+	marked bool // that writing has stopped was noted beside the file
 
 	// Of the batch under way; kept for the next, to save allocations.
 	next    state // what state becomes
@@ -49,14 +53,23 @@ type bucket struct {
 
 func (w *writer) run() {
 	defer close(w.written)
+	defer func() { w.space.rest() }()
 	var batch []*request
 	for {
-		var ok bool
-		if batch, ok = w.queue.take(batch[:0], maxBatch); !ok {
+		var rang, ok bool
+		if batch, rang, ok = w.queue.take(batch[:0], maxBatch, w.space.due()); !ok {
 			return
+		}
+		if rang {
+			w.space.probe()
 		}
 		if batch = w.errands(claimed(batch)); len(batch) > 0 {
 			w.commit(batch)
+		}
+		if cause := w.Failed(); cause != nil && !w.marked {
+			w.space.rest()
+			w.marked = true
+			w.mark(cause)
 		}
 		// Who was just answered tends to come back at once.
 		w.queue.linger(min(maxBatch, len(batch)+int(w.queue.waiting.Load())))
@@ -93,9 +106,21 @@ func (w *writer) errands(batch []*request) []*request {
 	return left
 }
 
-// commit settles and answers a batch.
+// commit settles and answers a batch. Where the disk is found full, those that are
+// urgent are tried once more, in the space that was set aside for them.
 func (w *writer) commit(batch []*request) {
-	if err := w.transact(batch); err != nil {
+	if w.space.isUsedUp() {
+		w.space.fill(errors.New("bolt: the free pages of the file are used up"))
+	}
+	batch = w.refuse(batch)
+	wasFull := w.Full() != nil
+	err := w.transact(batch)
+	if errors.Is(err, store.ErrFull) && !wasFull {
+		w.space.fill(err)
+		batch = w.refuse(batch)
+		err = w.transact(batch)
+	}
+	if err != nil {
 		for _, r := range batch {
 			if r.err == nil {
 				r.rev, r.err = 0, err
@@ -107,6 +132,25 @@ func (w *writer) commit(batch []*request) {
 	for _, r := range batch {
 		r.answer()
 	}
+}
+
+// refuse answers those of a batch that are not tried while there is no space, and
+// returns the others.
+func (w *writer) refuse(batch []*request) []*request {
+	full := w.Full()
+	if full == nil {
+		return batch
+	}
+	tried := batch[:0]
+	for _, r := range batch {
+		if r.tx.Urgent {
+			tried = append(tried, r)
+			continue
+		}
+		r.rev, r.err = 0, full
+		r.answer()
+	}
+	return tried
 }
 
 // publish tells the watchers of what has become durable.
@@ -144,6 +188,12 @@ func (w *writer) transact(batch []*request) (err error) {
 	if w.Failed() != nil {
 		return store.ErrStopped
 	}
+	if len(batch) == 0 {
+		w.next = w.state
+		return nil
+	}
+	w.stopwatch.begin()
+	defer w.stopwatch.end()
 	var tx *bbolt.Tx
 	defer func() {
 		if p := recover(); p != nil {
@@ -154,6 +204,7 @@ func (w *writer) transact(batch []*request) (err error) {
 	if tx, err = w.db.Load().Begin(true); err != nil {
 		return w.stop(err, store.ErrStopped)
 	}
+	w.space.bind()
 	w.reset()
 	applied := false
 	for _, r := range batch {
@@ -202,6 +253,7 @@ func (w *writer) stop(cause, outcome error) error {
 	cause = fmt.Errorf("bolt: writing has stopped: %w", cause)
 	w.failed.Store(&cause)
 	w.queue.refuse(fmt.Errorf("%w: %w", store.ErrStopped, cause))
+	w.options.report(Report{Condition: Stopped, Cause: cause})
 	return fmt.Errorf("%w: %w", outcome, cause)
 }
 
@@ -213,6 +265,9 @@ func (w *writer) full(err error) bool {
 	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return noSpace(path)
+	}
+	if _, ok := errors.AsType[syscall.Errno](err); ok {
+		return false // of fdatasync
 	}
 	// bbolt hides the cause when the file cannot grow, so it is asked for again.
 	info, err := w.file.Stat()
