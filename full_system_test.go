@@ -21,8 +21,6 @@ import (
 )
 
 const (
-	storageFull = 21902
-
 	fullClients  = 8    // that create, or end, at one time
 	leastEnds    = 1000 // that must succeed while the disk is full
 	refusalBound = 100 * time.Millisecond
