@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	fullClients  = 8    // that create, or end, at one time
+	fullClients  = 64   // that create, or end, at one time
 	leastEnds    = 1000 // that must succeed while the disk is full
 	refusalBound = 100 * time.Millisecond
 	resumeBound  = 5 * time.Second
@@ -200,6 +200,7 @@ func (f *fullDisk) validating(work func()) (p99 time.Duration) {
 				wrong++
 			}
 			took = append(took, time.Since(begun))
+			pause(f.r.T, time.Millisecond) // which leaves the others some of the machine
 		}
 	})
 	work()
