@@ -32,7 +32,9 @@ func TestADamagedFileIsNotServed(t *testing.T) {
 		damage func(file []byte) []byte
 		want   string
 	}{
-		"a flipped bit":           {func(f []byte) []byte { return bytes.ReplaceAll(f, []byte(`"username":"admin"`), []byte(`"username":"admim"`)) }, "wrong checksum"},
+		"a flipped bit": {func(f []byte) []byte {
+			return bytes.ReplaceAll(f, []byte(`"username":"admin"`), []byte(`"username":"admim"`))
+		}, "wrong checksum"},
 		"cut off":                 {func(f []byte) []byte { return f[:4*4096] }, "the file is cut off"},
 		"without its last commit": {func(f []byte) []byte { clear(f[4096:8192]); return f }, "meta page 1 is not sound"},
 		"something else":          {func([]byte) []byte { return []byte("a letter to my aunt") }, "neither meta page is sound"},
