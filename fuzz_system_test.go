@@ -57,7 +57,7 @@ type fuzzed struct {
 
 var (
 	fuzzFunction = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
-	fuzzInputs   = regexp.MustCompile(`execs: (\d+)`)
+	fuzzInputs   = regexp.MustCompile(`(?:execs|gathering baseline coverage): (\d+)`) // the seeds come first
 )
 
 // fuzzTargets finds all, those of small packages, which are built fast, first.
@@ -91,9 +91,11 @@ func (f fuzzTarget) run(t *testing.T, seconds int) (o fuzzed) {
 		t.Errorf("%s of %s: %v\n%s", f.name, f.folder, err, out)
 	}
 	for _, found := range fuzzInputs.FindAllSubmatch(out, -1) {
-		if o.inputs, err = strconv.Atoi(string(found[1])); err != nil {
+		n, err := strconv.Atoi(string(found[1]))
+		if err != nil {
 			t.Error(err)
 		}
+		o.inputs = max(o.inputs, n)
 	}
 	if o.inputs == 0 {
 		t.Errorf("%s of %s tried nothing:\n%s", f.name, f.folder, out)
