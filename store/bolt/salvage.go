@@ -1,0 +1,634 @@
+package bolt
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"sessiond/store"
+)
+
+// What Salvage believes, and what not.
+//
+// A value is good if its CRC is, which covers kind and key too. Whether it is of the
+// last commit is another question: bbolt leaves pages as they were when it frees them,
+// and in those stand values that were replaced or deleted since. What the newest sound
+// meta page leads to is of the last commit; and where that tree has lost nothing, it
+// alone counts. Where it has lost pages, those keys are looked for in all the others:
+// the page that was written last, by the newest value in it, speaks for all keys
+// between its first and its last, so that an older one brings back nothing that was
+// deleted. Entries of the log never change and need no such rule.
+//
+// If all of that together has the count and the sum of the census, it is what was
+// committed last, and nothing is in doubt. Else the values from such pages are doubtful:
+// they may be of sessions that have ended. Salvaged names them, for who can decide.
+
+// Salvaged is what Salvage has found.
+type Salvaged struct {
+	Kinds    map[string]uint64 // values of each kind that were kept
+	Expected uint64            // values that the damaged file should have had; 0: not known
+	Complete bool              // the content is that of the last commit, and nothing is missing
+	LogWhole bool              // the log has no holes and ends where it should
+	Lost     []Lost            // where the tree was damaged, found again or not
+	Doubtful map[string]bool   // keys of values that are there, but may have been replaced or deleted
+	Beyond   uint64            // no position of the log and no revision was beyond
+	Broken   error             // what Verify says of the damaged file; nil: it is sound
+}
+
+// Lost is a range of keys.
+type Lost struct {
+	Kind     string // empty: of all kinds
+	From, To string // names, To not included; an empty To is the end
+
+	after store.Rev // only what was written after it
+}
+
+// has reports whether a key may have been among those.
+func (l *Lost) has(kind string, name []byte) bool {
+	return (l.Kind == "" || l.Kind == kind) && string(name) >= l.From && (l.To == "" || string(name) < l.To)
+}
+
+// IsLost reports whether there may have been a value under a key that is not there.
+func (s *Salvaged) IsLost(key string) bool {
+	kind := store.Kind(key)
+	return !s.Complete && slices.ContainsFunc(s.Lost, func(l Lost) bool { return l.has(kind, []byte(key[len(kind):])) })
+}
+
+// Salvage makes a new store at draft, which must not exist, of what is good in the
+// damaged file at path, which no server may have open. It reads all of the file and
+// trusts none of it. Kinds name those that may be in it, for the case that the file
+// has lost their names. Where the log has holes, the new one begins behind the last.
+// An error means that there is no new store.
+func Salvage(ctx context.Context, path, draft string, kinds []string, p Progress) (*Salvaged, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("bolt: the store cannot be opened: %w", err)
+	}
+	defer func() { _ = f.Close() }() // it was read
+	if err := lock(ctx, f, syscall.LOCK_SH, time.Second); err != nil {
+		return nil, err
+	}
+	if st, err := peek(ctx, f); err == nil && st.readable() != nil {
+		return nil, st.readable()
+	}
+	_, broken := survey(ctx, f, nil)
+	if broken != nil && !errors.Is(broken, store.ErrCorrupt) {
+		return nil, broken
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("bolt: %w", err)
+	}
+	to, err := newBuilder(draft, Options{})
+	if err != nil {
+		return nil, err
+	}
+	m := &miner{
+		ctx: ctx, f: f, to: to, progress: p, hints: kinds, strays: map[string][]stray{},
+		found: &Salvaged{Kinds: map[string]uint64{}, Doubtful: map[string]bool{}, Broken: broken},
+	}
+	for _, kind := range kinds {
+		m.know(kind)
+	}
+	if err = m.mine(info.Size()); err == nil {
+		err = m.finish()
+	}
+	if err != nil {
+		to.abandon()
+		return nil, err
+	}
+	return m.found, nil
+}
+
+// A miner salvages one file.
+type miner struct {
+	ctx      context.Context
+	f        *os.File
+	to       *builder
+	progress Progress
+	found    *Salvaged
+	hints    []string // kinds that may be in the file; none: not known
+	kinds    []string // those, and what was found
+
+	tree *tree // of the newest sound meta page; nil: there is none
+
+	walked   []string // kinds that the tree has
+	rootLost bool     // and it may have had others
+	state    *state
+	strays   map[string][]stray // pages that the tree does not lead to, by kind
+	newest   store.Rev
+}
+
+// stray is a page with good values of a kind.
+type stray struct {
+	newest   store.Rev
+	elements []element // their bytes are its own
+}
+
+func (m *miner) know(kind string) {
+	if kind != metaKind && store.Kind(kind+"/") == kind && !slices.Contains(m.kinds, kind) {
+		m.kinds = append(m.kinds, kind)
+	}
+}
+
+func (m *miner) mine(size int64) error {
+	metas := readMetas(m.f)
+	torn := metas[0] == nil || metas[1] == nil || metas[0].txid != metas[1].txid+1 && metas[1].txid != metas[0].txid+1
+	for _, t := range metas {
+		if t != nil && (m.tree == nil || t.txid > m.tree.txid) {
+			m.tree = t
+		}
+	}
+	pageSize := int64(os.Getpagesize())
+	var reached []uint64
+	if m.tree == nil {
+		m.lose("", nil, nil)
+	} else {
+		m.tree.pages = min(m.tree.pages, uint64(size/m.tree.pageSize)) //nolint:gosec // sizes
+		m.tree.seen = make([]uint64, m.tree.pages/64+1)
+		pageSize = m.tree.pageSize
+		if err := m.branch(0, m.tree.root, "", bounds{}); err != nil {
+			return err
+		}
+		reached = m.tree.seen
+	}
+	if m.state == nil {
+		m.rootLost = true
+	} else if torn || len(m.found.Lost) == 0 && m.to.found != m.state.held {
+		m.found.Lost = append(m.found.Lost, Lost{after: m.state.rev}) // there may have been another commit
+	}
+	if err := m.scan(size, pageSize, reached); err != nil {
+		return err
+	}
+	for _, kind := range m.kinds {
+		if m.rootLost && !slices.Contains(m.walked, kind) {
+			m.lose(kind, nil, nil)
+		}
+	}
+	return m.adopt()
+}
+
+func (m *miner) lose(kind string, from, to []byte) {
+	if kind == "" {
+		m.rootLost = true
+		return
+	}
+	m.found.Lost = append(m.found.Lost, Lost{Kind: kind, From: string(from), To: string(to)})
+}
+
+// branch keeps what is good below a page of the tree. What is not, is lost; errors are
+// of the new file.
+func (m *miner) branch(depth int, id uint64, kind string, b bounds) error {
+	if err := m.ctx.Err(); err != nil {
+		return err
+	}
+	p, sound := m.page(id)
+	if p == nil || depth >= maxDepth {
+		m.lose(kind, b.low, b.high)
+		return nil
+	}
+	all, whole := parse(p)
+	if sound = sound && whole; !sound {
+		m.lose(kind, b.low, b.high)
+	}
+	if order.Uint16(p[8:]) == leafPage {
+		return m.leaf(depth, kind, all, b)
+	}
+	if !sound {
+		return nil // its children are looked for elsewhere
+	}
+	for i, e := range all {
+		below := bounds{e.key, b.high}
+		if i == 0 {
+			below.low = b.low
+		}
+		if i+1 < len(all) {
+			below.high = all[i+1].key
+		}
+		if err := m.branch(depth+1, e.child, kind, below); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// page reads a page of the tree, nil if it is none. bbolt writes what elements hold
+// right behind their table, and as many pages as that takes: where a page's own numbers
+// say otherwise, it is not sound.
+func (m *miner) page(id uint64) (p []byte, sound bool) {
+	t := m.tree
+	if id < 2 || id >= t.pages || t.seen[id/64]&(1<<(id%64)) != 0 {
+		return nil, false
+	}
+	p = make([]byte, t.pageSize)
+	if t.readAt(p, id) != nil || order.Uint64(p) != id {
+		return nil, false
+	}
+	flags, count, more := order.Uint16(p[8:]), uint64(order.Uint16(p[10:])), uint64(order.Uint32(p[12:]))
+	if flags != branchPage && flags != leafPage || count == 0 && flags == branchPage {
+		return nil, false
+	}
+	t.seen[id/64] |= 1 << (id % 64)
+	sound = true
+	if count > 0 {
+		at := pageHead + 4 // pos of the first element
+		if flags == branchPage {
+			at = pageHead
+		}
+		if slots := uint64(order.Uint32(p[at:])) / elementSize; slots != count {
+			sound = false
+			if pageHead+slots*elementSize <= uint64(len(p)) {
+				order.PutUint16(p[10:], uint16(slots)) //nolint:gosec // fits into a page
+			}
+		}
+	}
+	if need := (max(1, extent(p)) - 1) / uint64(t.pageSize); need != more { //nolint:gosec // a size
+		more, sound = need, false
+	}
+	if more == 0 {
+		return p, sound
+	}
+	if more >= t.pages-id || more > 1<<12 {
+		return p, false
+	}
+	whole := make([]byte, int64(more+1)*t.pageSize) //nolint:gosec // some MiB
+	if t.readAt(whole, id) != nil {
+		return p, false
+	}
+	copy(whole, p[:pageHead]) // with what was corrected
+	for i := id; sound && i <= id+more; i++ {
+		t.seen[i/64] |= 1 << (i % 64)
+	}
+	return whole, sound
+}
+
+// extent returns where the last element of a page ends.
+func extent(p []byte) (end uint64) {
+	branch := order.Uint16(p[8:]) == branchPage
+	for i := range uint64(order.Uint16(p[10:])) {
+		at := pageHead + i*elementSize
+		if at+elementSize > uint64(len(p)) {
+			break
+		}
+		head := p[at:]
+		if branch {
+			end = max(end, at+uint64(order.Uint32(head))+uint64(order.Uint32(head[4:])))
+		} else {
+			end = max(end, at+uint64(order.Uint32(head[4:]))+uint64(order.Uint32(head[8:]))+uint64(order.Uint32(head[12:])))
+		}
+	}
+	return end
+}
+
+// leaf keeps the good values of a leaf of the tree. Of one that is not good the key
+// may be wrong too: what is lost are the keys between its good neighbours.
+func (m *miner) leaf(depth int, kind string, all []element, b bounds) error {
+	low, bad := b.low, false
+	for _, e := range all {
+		switch {
+		case kind == "" && e.flags == bucketLeaf:
+			if err := m.bucket(depth, e); err != nil {
+				return err
+			}
+		case kind == "":
+			m.lose("", nil, nil) // the name of a kind is not what it was
+		case kind == metaKind:
+			if bytes.Equal(e.key, stateName) {
+				m.takeState(e.value)
+			}
+		case e.flags != 0 || !m.good(kind, e):
+			bad = true
+		default:
+			if bad {
+				m.lose(kind, low, e.key)
+			}
+			low, bad = append(slices.Clone(e.key), 0), false
+			if err := m.keep(kind, e); err != nil {
+				return err
+			}
+		}
+	}
+	if bad {
+		m.lose(kind, low, b.high)
+	}
+	return nil
+}
+
+func (m *miner) bucket(depth int, e element) error {
+	kind := string(e.key)
+	if store.Kind(kind+"/") != kind || len(e.value) < bucketHead || len(m.hints) > 0 && kind != metaKind && !slices.Contains(m.hints, kind) {
+		m.rootLost = true // a bit of the name may be wrong
+		return nil
+	}
+	m.walked = append(m.walked, kind)
+	m.know(kind)
+	if root := order.Uint64(e.value); root != 0 {
+		return m.branch(depth+1, root, kind, bounds{})
+	}
+	all, sound := parse(slices.Clone(e.value[bucketHead:]))
+	if !sound {
+		m.lose(kind, nil, nil)
+	}
+	return m.leaf(depth, kind, all, bounds{})
+}
+
+func (m *miner) takeState(v []byte) {
+	st, err := decodeState(v)
+	if err == nil && (m.state == nil || st.rev > m.state.rev) {
+		m.state = &st
+		m.newest = max(m.newest, st.rev)
+	}
+}
+
+// good reports whether the CRC of a value is right.
+func (m *miner) good(kind string, e element) bool {
+	rev, _, err := unseal(kind, e.key, e.value)
+	if err == nil {
+		m.newest = max(m.newest, rev)
+	}
+	return err == nil
+}
+
+func (m *miner) keep(kind string, e element) error {
+	there, err := m.to.rev(kind, e.key)
+	if err != nil {
+		return err
+	}
+	if there == 0 {
+		m.found.Kinds[kind]++
+	}
+	return m.to.add(kind, e.key, e.value)
+}
+
+// parse returns the elements of a page that lie within it. It is sound if all do, and
+// are in order.
+func parse(p []byte) (all []element, sound bool) {
+	if len(p) < pageHead {
+		return nil, false
+	}
+	err := elements(p, 0, bounds{}, "", func(e element) error {
+		all = append(all, e)
+		return nil
+	})
+	if err == nil {
+		return all, true
+	}
+	// The same without the order, and without those that are nowhere.
+	all = all[:0]
+	size, branch := uint64(len(p)), order.Uint16(p[8:]) == branchPage
+	for i := range uint64(order.Uint16(p[10:])) {
+		at := pageHead + i*elementSize
+		if branch || at+elementSize > size {
+			break
+		}
+		head := p[at:]
+		pos, ksize, vsize := uint64(order.Uint32(head[4:])), uint64(order.Uint32(head[8:])), uint64(order.Uint32(head[12:]))
+		from := at + pos
+		if pos < elementSize || ksize == 0 || ksize > store.MaxKeyLen || from+ksize+vsize > size {
+			continue
+		}
+		all = append(all, element{flags: order.Uint32(head), key: p[from : from+ksize : from+ksize], value: p[from+ksize : from+ksize+vsize]})
+	}
+	return all, false
+}
+
+// scan looks through all pages that the tree does not lead to.
+func (m *miner) scan(size, pageSize int64, reached []uint64) error {
+	if len(m.found.Lost) == 0 && !m.rootLost {
+		return nil
+	}
+	pages := uint64(size / pageSize) //nolint:gosec // sizes
+	for id := uint64(2); id < pages; id++ {
+		if err := m.ctx.Err(); err != nil {
+			return err
+		}
+		if m.progress != nil && id%1024 == 0 {
+			m.progress(id, pages)
+		}
+		if id/64 < uint64(len(reached)) && reached[id/64]&(1<<(id%64)) != 0 {
+			continue
+		}
+		head := make([]byte, pageSize)
+		if _, err := m.f.ReadAt(head, int64(id)*pageSize); err != nil { //nolint:gosec // within the file
+			continue // a sector that cannot be read
+		}
+		if order.Uint16(head[8:]) != leafPage {
+			continue
+		}
+		if more := (max(1, extent(head)) - 1) / uint64(pageSize); more > 0 && more < pages-id && more < 1<<12 { //nolint:gosec // sizes
+			whole := make([]byte, int64(more+1)*pageSize)
+			if _, err := m.f.ReadAt(whole, int64(id)*pageSize); err == nil { //nolint:gosec // within the file
+				head = whole
+			}
+		}
+		m.sift(head)
+	}
+	return nil
+}
+
+// sift notes what a page without a place in the tree has of what is lost.
+func (m *miner) sift(p []byte) {
+	all, _ := parse(p)
+	of := map[string]*stray{}
+	for _, e := range all {
+		if e.flags == bucketLeaf {
+			m.siftBucket(e)
+			continue
+		}
+		for _, kind := range m.kinds {
+			if rev, _, err := unseal(kind, e.key, e.value); err == nil {
+				if of[kind] == nil {
+					of[kind] = &stray{}
+				}
+				of[kind].newest = max(of[kind].newest, rev)
+				of[kind].elements = append(of[kind].elements, e)
+				m.newest = max(m.newest, rev)
+				break
+			}
+		}
+	}
+	for kind, s := range of {
+		slices.SortFunc(s.elements, func(a, b element) int { return bytes.Compare(a.key, b.key) })
+		m.strays[kind] = append(m.strays[kind], *s)
+	}
+}
+
+// siftBucket does so for a bucket that is small enough to stand in its parent's page.
+func (m *miner) siftBucket(e element) {
+	kind := string(e.key)
+	if len(e.value) < bucketHead+pageHead || order.Uint64(e.value) != 0 {
+		m.know(kind)
+		return
+	}
+	all, _ := parse(slices.Clone(e.value[bucketHead:]))
+	var s stray
+	for _, e := range all {
+		switch rev, _, err := unseal(kind, e.key, e.value); {
+		case err != nil:
+		case kind == metaKind && bytes.Equal(e.key, stateName):
+			m.takeState(e.value)
+		default:
+			s.newest = max(s.newest, rev)
+			s.elements = append(s.elements, e)
+		}
+	}
+	slices.SortFunc(s.elements, func(a, b element) int { return bytes.Compare(a.key, b.key) })
+	if len(s.elements) > 0 && kind != metaKind {
+		m.know(kind)
+		m.strays[kind] = append(m.strays[kind], s)
+	}
+}
+
+// adopt keeps of the strays what is lost otherwise.
+func (m *miner) adopt() error {
+	for _, kind := range m.kinds {
+		strays := m.strays[kind]
+		slices.SortStableFunc(strays, func(a, b stray) int {
+			return cmp.Or(cmp.Compare(b.newest, a.newest), cmp.Compare(len(a.elements), len(b.elements)))
+		})
+		var spoken []bounds // for which a newer page has spoken
+		for _, s := range strays {
+			for _, e := range s.elements {
+				if err := m.adoptOne(kind, e, spoken); err != nil {
+					return err
+				}
+			}
+			last := s.elements[len(s.elements)-1].key
+			spoken = append(spoken, bounds{s.elements[0].key, append(slices.Clone(last), 0)})
+		}
+	}
+	return nil
+}
+
+func (m *miner) adoptOne(kind string, e element, spoken []bounds) error {
+	rev, _, err := unseal(kind, e.key, e.value)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(m.found.Lost, func(l Lost) bool { return l.has(kind, e.key) && rev > l.after }) {
+		return nil
+	}
+	there, err := m.to.rev(kind, e.key)
+	if err != nil {
+		return err
+	}
+	switch {
+	case there >= rev:
+		return nil
+	case there == 0 && kind != logKind && slices.ContainsFunc(spoken, func(b bounds) bool {
+		return bytes.Compare(e.key, b.low) >= 0 && bytes.Compare(e.key, b.high) < 0
+	}):
+		return nil
+	}
+	if kind != logKind {
+		m.found.Doubtful[kind+string(e.key)] = true
+	}
+	return m.keep(kind, e)
+}
+
+// finish settles what is in doubt and closes the new file.
+func (m *miner) finish() error {
+	s := m.found
+	st := newState()
+	head := store.Head{}
+	if m.state != nil {
+		s.Expected, head = m.state.held.count, m.state.head
+		s.Complete = m.to.found == m.state.held
+		st.head, st.id = head, m.state.id
+	}
+	if s.Complete {
+		clear(s.Doubtful)
+	}
+	if err := m.mendLog(&st, head); err != nil {
+		return err
+	}
+	st.rev = m.newest
+	s.Beyond = max(uint64(m.newest), head.Seq, st.head.Seq)
+	return m.to.finish(st)
+}
+
+// anchor puts the anchor of the log.
+func (m *miner) anchor(h store.Head) error {
+	kind := store.Kind(store.AnchorKey)
+	name := []byte(store.AnchorKey[len(kind):])
+	there, err := m.to.rev(kind, name)
+	if err != nil {
+		return err
+	}
+	if there == 0 {
+		m.found.Kinds[kind]++
+	}
+	value := append(make([]byte, valueHead), h.Encode()...)
+	return m.to.add(kind, name, seal(value, 0, kind, name, m.newest))
+}
+
+// mendLog has the log begin behind its last hole. The entry there stays as its anchor:
+// what its hash goes back to is gone.
+func (m *miner) mendLog(st *state, head store.Head) error {
+	if err := m.to.commit(); err != nil {
+		return err
+	}
+	var anchor store.Head
+	at, holes := store.Head{}, false
+	var all, drop [][]byte // names
+	err := m.to.db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket([]byte(store.Kind(store.AnchorKey))); b != nil {
+			name := []byte(store.AnchorKey[len(store.Kind(store.AnchorKey)):])
+			if v := b.Get(name); v != nil {
+				if _, payload, err := unseal(store.Kind(store.AnchorKey), name, v); err == nil {
+					at, _ = store.DecodeHead(payload) // a CRC that fits and nonsense: as if it were not there
+				}
+			}
+		}
+		b := tx.Bucket([]byte(logKind))
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(name, v []byte) error {
+			_, payload, err := unseal(logKind, name, v)
+			if err != nil {
+				return err
+			}
+			e, err := store.DecodeEntry(store.Item{Key: logKind + string(name), Value: payload})
+			switch {
+			case err != nil || e.Seq <= at.Seq: // purged, or never an entry
+				drop = append(drop, slices.Clone(name))
+				return nil //nolint:nilerr // it is dropped
+			case store.Head{Seq: e.Seq - 1, Hash: at.Hash}.Next(e.Data).Hash != e.Hash:
+				holes = true
+				drop = append(append(drop, all...), slices.Clone(name))
+				all = all[:0]
+				anchor = store.Head{Seq: e.Seq, Hash: e.Hash}
+			default:
+				all = append(all, slices.Clone(name))
+			}
+			at = store.Head{Seq: e.Seq, Hash: e.Hash}
+			return nil
+		})
+	})
+	if err != nil {
+		return writing(err)
+	}
+	m.found.LogWhole = !holes && at == head
+	st.head = at
+	if holes {
+		if err := m.anchor(anchor); err != nil {
+			return err
+		}
+	}
+	for _, name := range drop {
+		if err := m.to.remove(logKind, name); err != nil {
+			return err
+		}
+		m.found.Kinds[logKind]--
+	}
+	return nil
+}
