@@ -80,6 +80,9 @@ func TestGolden(t *testing.T) {
 					t.Error(err)
 				}
 				for kind, n := range sum.Kinds {
+					if !slices.Contains(storeKinds(), kind) {
+						t.Errorf("salvage does not know of kind %s", kind)
+					}
 					kinds[kind] += n
 				}
 				g.play(t, path)

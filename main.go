@@ -55,7 +55,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &cli.Program{Version: version, Serve: serve, Restore: restore, Actions: describeActions}
+	p := &cli.Program{Version: version, Serve: serve, Restore: restore, Salvage: salvage, Actions: describeActions}
 	return p.Run(ctx, args, stdin, stdout, stderr)
 }
 

@@ -142,7 +142,7 @@ func TestScriptsCoverTheSubcommands(t *testing.T) {
 		}
 		all.Write(text)
 	}
-	for _, command := range []string{"serve", "call", "check-config", "reset-admin", "verify", "version", "completion"} {
+	for _, command := range []string{"serve", "call", "check-config", "reset-admin", "verify", "salvage", "version", "completion"} {
 		if !strings.Contains(all.String(), "sessiond "+command) {
 			t.Errorf("no script runs sessiond %s", command)
 		}

@@ -53,6 +53,9 @@ type Program struct {
 
 	// Restore puts a backup in the place of a stopped server's data.
 	Restore func(ctx context.Context, o RestoreOptions) (*Restored, error)
+
+	// Salvage makes a new store of what is good in a damaged one.
+	Salvage func(ctx context.Context, o SalvageOptions) (*Salvaged, error)
 }
 
 // ServeOptions are what a server is started with.
@@ -128,7 +131,7 @@ Start one, then talk to it:
 		SuggestionsMinimumDistance: 2,
 	}
 	root.AddCommand(
-		p.serve(), p.call(), checkConfig(), resetAdmin(), verify(), p.backup(), p.restore(), p.compact(), p.version(), p.docs(), hashWorker(), checkWorker(),
+		p.serve(), p.call(), checkConfig(), resetAdmin(), verify(), p.salvage(), p.backup(), p.restore(), p.compact(), p.version(), p.docs(), hashWorker(), checkWorker(),
 	)
 	return root
 }

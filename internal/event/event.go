@@ -39,6 +39,7 @@ const (
 	StoreRestored        Kind = "storeRestored"  // a backup took the place of the store: what happened since is undone, but for revocations
 	ClockJumped          Kind = "clockJumped"    // the machine's; Reason says by how much
 	ClockAccepted        Kind = "clockAccepted"  // the machine's, though it was behind
+	StoreSalvaged        Kind = "storeSalvaged"  // what was good of a damaged store took its place: what could not be decided is ended
 )
 
 // Event is one committed change. No member ever holds a secret.

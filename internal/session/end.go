@@ -23,6 +23,7 @@ const (
 	ReasonAccountDropped  = "accountDropped"
 	ReasonReauthenticated = "reauthenticated"
 	ReasonTokenTheft      = "tokenTheft"
+	ReasonSalvaged        = "salvaged" // it was not known to live, of a damaged store
 	ReasonRestored        = "restored" // a backup took the place of the store
 	ReasonClockAccepted   = "clockAccepted"
 )

@@ -51,6 +51,17 @@ type Lost struct {
 	after store.Rev // only what was written after it
 }
 
+// String names the range, as people read it.
+func (l Lost) String() string {
+	switch {
+	case l.Kind == "":
+		return "what was committed last"
+	case l.From == "" && l.To == "":
+		return "all of kind " + l.Kind
+	}
+	return fmt.Sprintf("kind %s, from %q to %q", l.Kind, l.From, l.To)
+}
+
 // has reports whether a key may have been among those.
 func (l *Lost) has(kind string, name []byte) bool {
 	return (l.Kind == "" || l.Kind == kind) && string(name) >= l.From && (l.To == "" || string(name) < l.To)
@@ -62,11 +73,17 @@ func (s *Salvaged) IsLost(key string) bool {
 	return !s.Complete && slices.ContainsFunc(s.Lost, func(l Lost) bool { return l.has(kind, []byte(key[len(kind):])) })
 }
 
+// Touched reports whether something of a kind is lost or in doubt.
+func (s *Salvaged) Touched(kind string) bool {
+	return !s.Complete && (slices.ContainsFunc(s.Lost, func(l Lost) bool { return l.Kind == kind || l.Kind == "" }))
+}
+
 // Salvage makes a new store at draft, which must not exist, of what is good in the
 // damaged file at path, which no server may have open. It reads all of the file and
 // trusts none of it. Kinds name those that may be in it, for the case that the file
 // has lost their names. Where the log has holes, the new one begins behind the last.
-// An error means that there is no new store.
+// An error means that there is no new store. The caller gives the store its name with
+// Publish, once it has ended in it what may not live.
 func Salvage(ctx context.Context, path, draft string, kinds []string, p Progress) (*Salvaged, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -631,4 +648,10 @@ func (m *miner) mendLog(st *state, head store.Head) error {
 		m.found.Kinds[logKind]--
 	}
 	return nil
+}
+
+// Publish gives a store that Salvage has made its name, once it is verified: durably,
+// and never that of another file (ErrExists).
+func Publish(ctx context.Context, draft, path string) (Summary, error) {
+	return publish(ctx, draft, path, CopyOptions{})
 }

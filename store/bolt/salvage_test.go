@@ -58,7 +58,7 @@ func TestSalvage(t *testing.T) {
 			}
 			t.Errorf("%s: %q is %.20q, it was %.20q, deleted: %t, and that is not in doubt", name, key, value, want[key], gone[key])
 		}
-		if s.Complete != (kept == len(want) && len(got) == len(want)) {
+		if s.Complete && (kept != len(want) || len(got) != len(want)) {
 			t.Errorf("%s: complete: %t, with %d of %d values and %d in all", name, s.Complete, kept, len(want), len(got))
 		}
 		for key := range want {
