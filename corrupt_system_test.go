@@ -224,17 +224,22 @@ func (v *victim) serves(r *campaign.Trial, p *process, how string) {
 // compare holds what was salvaged against what there was. What was cut off is no record
 // that was intact.
 func (v *victim) compare(r *campaign.Trial, out, how string, done *cli.Salvaged) {
-	living, _, err := standing(r.T, out)
+	living, ended, err := standing(r.T, out)
 	if err != nil {
 		r.Count("salvages that failed", 1)
 		r.T.Fatalf("%s: %v", how, err)
 	}
 	kept, revived := 0, 0
-	for h := range living {
-		switch {
-		case v.living[h]:
+	for h := range v.living {
+		if living[h] || ended[h] {
 			kept++
-		case v.ended[h]:
+		}
+		if ended[h] {
+			r.Count("sessions ended as undecided", 1)
+		}
+	}
+	for h := range v.ended {
+		if living[h] {
 			revived++
 		}
 	}

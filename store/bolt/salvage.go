@@ -653,5 +653,9 @@ func (m *miner) mendLog(st *state, head store.Head) error {
 // Publish gives a store that Salvage has made its name, once it is verified: durably,
 // and never that of another file (ErrExists).
 func Publish(ctx context.Context, draft, path string) (Summary, error) {
-	return publish(ctx, draft, path, CopyOptions{})
+	sum, err := Verify(ctx, draft, nil)
+	if err != nil {
+		return sum, fmt.Errorf("bolt: what was salvaged is not what it should be: %w", err)
+	}
+	return sum, publish(draft, path)
 }
