@@ -1,0 +1,141 @@
+package bolt
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
+
+// scan looks through all pages that the tree does not lead to.
+func (m *miner) scan(size, pageSize int64, reached []uint64) error {
+	if len(m.found.Lost) == 0 && !m.rootLost {
+		return nil
+	}
+	pages := uint64(size / pageSize) //nolint:gosec // sizes
+	for id := uint64(2); id < pages; id++ {
+		if err := m.ctx.Err(); err != nil {
+			return err
+		}
+		if m.progress != nil && id%1024 == 0 {
+			m.progress(id, pages)
+		}
+		if id/64 < uint64(len(reached)) && reached[id/64]&(1<<(id%64)) != 0 {
+			continue
+		}
+		head := make([]byte, pageSize)
+		if _, err := m.f.ReadAt(head, int64(id)*pageSize); err != nil { //nolint:gosec // within the file
+			continue // a sector that cannot be read
+		}
+		if order.Uint16(head[8:]) != leafPage {
+			continue
+		}
+		if more := (max(1, extent(head)) - 1) / uint64(pageSize); more > 0 && more < pages-id && more < 1<<12 { //nolint:gosec // sizes
+			whole := make([]byte, int64(more+1)*pageSize)
+			if _, err := m.f.ReadAt(whole, int64(id)*pageSize); err == nil { //nolint:gosec // within the file
+				head = whole
+			}
+		}
+		m.sift(head)
+	}
+	return nil
+}
+
+// sift notes what a page without a place in the tree has of what is lost.
+func (m *miner) sift(p []byte) {
+	all, _ := parse(p)
+	of := map[string]*stray{}
+	for _, e := range all {
+		if e.flags == bucketLeaf {
+			m.siftBucket(e)
+			continue
+		}
+		for _, kind := range m.kinds {
+			if rev, _, err := unseal(kind, e.key, e.value); err == nil {
+				if of[kind] == nil {
+					of[kind] = &stray{}
+				}
+				of[kind].newest = max(of[kind].newest, rev)
+				of[kind].elements = append(of[kind].elements, e)
+				m.newest = max(m.newest, rev)
+				break
+			}
+		}
+	}
+	for kind, s := range of {
+		slices.SortFunc(s.elements, func(a, b element) int { return bytes.Compare(a.key, b.key) })
+		m.strays[kind] = append(m.strays[kind], *s)
+	}
+}
+
+// siftBucket does so for a bucket that is small enough to stand in its parent's page.
+func (m *miner) siftBucket(e element) {
+	kind := string(e.key)
+	if len(e.value) < bucketHead+pageHead || order.Uint64(e.value) != 0 {
+		m.know(kind)
+		return
+	}
+	all, _ := parse(slices.Clone(e.value[bucketHead:]))
+	var s stray
+	for _, e := range all {
+		switch rev, _, err := unseal(kind, e.key, e.value); {
+		case err != nil:
+		case kind == metaKind && bytes.Equal(e.key, stateName):
+			m.takeState(e.value)
+		default:
+			s.newest = max(s.newest, rev)
+			s.elements = append(s.elements, e)
+		}
+	}
+	slices.SortFunc(s.elements, func(a, b element) int { return bytes.Compare(a.key, b.key) })
+	if len(s.elements) > 0 && kind != metaKind {
+		m.know(kind)
+		m.strays[kind] = append(m.strays[kind], s)
+	}
+}
+
+// adopt keeps of the strays what is lost otherwise.
+func (m *miner) adopt() error {
+	for _, kind := range m.kinds {
+		strays := m.strays[kind]
+		slices.SortStableFunc(strays, func(a, b stray) int {
+			return cmp.Or(cmp.Compare(b.newest, a.newest), cmp.Compare(len(a.elements), len(b.elements)))
+		})
+		var spoken []bounds // for which a newer page has spoken
+		for _, s := range strays {
+			for _, e := range s.elements {
+				if err := m.adoptOne(kind, e, spoken); err != nil {
+					return err
+				}
+			}
+			last := s.elements[len(s.elements)-1].key
+			spoken = append(spoken, bounds{s.elements[0].key, append(slices.Clone(last), 0)})
+		}
+	}
+	return nil
+}
+
+func (m *miner) adoptOne(kind string, e element, spoken []bounds) error {
+	rev, _, err := unseal(kind, e.key, e.value)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(m.found.Lost, func(l Lost) bool { return l.has(kind, e.key) && rev > l.after }) {
+		return nil
+	}
+	there, err := m.to.rev(kind, e.key)
+	if err != nil {
+		return err
+	}
+	switch {
+	case there >= rev:
+		return nil
+	case there == 0 && kind != logKind && slices.ContainsFunc(spoken, func(b bounds) bool {
+		return bytes.Compare(e.key, b.low) >= 0 && bytes.Compare(e.key, b.high) < 0
+	}):
+		return nil
+	}
+	if kind != logKind {
+		m.found.Doubtful[kind+string(e.key)] = true
+	}
+	return m.keep(kind, e)
+}
