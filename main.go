@@ -154,7 +154,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return err
 	}
 	first := &cli.FirstAdmin{Dir: o.Dir, Out: o.Out, Log: log, Shown: o.Terminal || o.Config.Storage.Type == "memory"}
-	files := keeper(st, o, system, log)
+	files := keeper(ctx, st, o, system, log)
 	defer files.Stop()
 	managed := &operations{options: o, log: log}
 	progress.begin("loading the sessions")
@@ -437,12 +437,12 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger, progress
 }
 
 // keeper returns what works on the store's file, if it has one.
-func keeper(st store.Store, o cli.ServeOptions, c clock.Clock, log *logging.Logger) *upkeep.Keeper {
+func keeper(ctx context.Context, st store.Store, o cli.ServeOptions, c clock.Clock, log *logging.Logger) *upkeep.Keeper {
 	d := upkeep.Deps{Dir: o.Dir, Clock: c, Log: log, Rate: o.Config.Storage.BackupBytesPerSecond, Record: actions.WriteEvents(st)}
 	if files, ok := st.(upkeep.Files); ok {
 		d.Files = files
 	}
-	return upkeep.New(d)
+	return upkeep.New(ctx, d)
 }
 
 // makeFolder makes a folder, and those above it, unless it is there: durably, since

@@ -172,7 +172,7 @@ func (p *Program) upkeep(cmd *cobra.Command, action string, params any,
 		}, tell)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	k := upkeep.New(upkeep.Deps{Files: st, Dir: dir, Clock: clock.NewSystem(), Log: logging.Nop(), Record: func(ctx context.Context, e event.Event) error {
+	k := upkeep.New(ctx, upkeep.Deps{Files: st, Dir: dir, Clock: clock.NewSystem(), Log: logging.Nop(), Record: func(ctx context.Context, e event.Event) error {
 		var tx store.Tx
 		event.Append(&tx, e)
 		_, err := st.Commit(ctx, tx)

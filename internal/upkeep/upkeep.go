@@ -87,10 +87,10 @@ func (j *job) running() bool {
 	}
 }
 
-// New returns a keeper, which is to be stopped.
-func New(d Deps) *Keeper {
+// New returns a keeper, which is to be stopped: the end of ctx does not end its jobs.
+func New(ctx context.Context, d Deps) *Keeper {
 	k := &Keeper{deps: d}
-	k.ctx, k.cancel = context.WithCancel(context.Background())
+	k.ctx, k.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return k
 }
 

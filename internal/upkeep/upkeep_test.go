@@ -50,7 +50,7 @@ func (s *slow) work(ctx context.Context, o bolt.CopyOptions) error {
 func keeper(t *testing.T, files upkeep.Files) (k *upkeep.Keeper, events *[]event.Event) {
 	t.Helper()
 	events = &[]event.Event{}
-	k = upkeep.New(upkeep.Deps{
+	k = upkeep.New(t.Context(), upkeep.Deps{
 		Files: files, Dir: t.TempDir(), Clock: clock.NewFake(time.Date(2026, 3, 2, 8, 15, 0, 0, time.UTC)), Log: logging.Nop(),
 		Record: func(_ context.Context, e event.Event) error {
 			*events = append(*events, e)
@@ -190,7 +190,7 @@ func TestABackupIsInItsFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := upkeep.New(upkeep.Deps{
+	k := upkeep.New(t.Context(), upkeep.Deps{
 		Files: st, Dir: dir, Clock: clock.NewSystem(), Log: logging.Nop(),
 		Record: func(context.Context, event.Event) error { return errors.New("of no consequence") },
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -191,13 +192,7 @@ func (l *load) stop() {
 func (l *load) acknowledged() acked {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := acked{l.acked.rev, map[string]string{}, map[string]bool{}}
-	for k, v := range l.acked.added {
-		now.added[k] = v
-	}
-	for k := range l.acked.gone {
-		now.gone[k] = true
-	}
+	now := acked{l.acked.rev, maps.Clone(l.acked.added), maps.Clone(l.acked.gone)}
 	return now
 }
 
