@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -108,20 +109,32 @@ func TestKeeperBehavesLikeAMap(t *testing.T) {
 	})
 }
 
-// On the durable store a restart opens the file anew.
+// On the durable store a restart opens the file anew: by turns the one that was
+// closed, and what a kill leaves of one that is not.
 func TestKeeperBehavesLikeAMapOnBolt(t *testing.T) {
 	dir, n := t.TempDir(), 0
 	run(t, 50, nil, func() opener {
 		n++
 		path := filepath.Join(dir, fmt.Sprint(n))
 		var open *bolt.Store
+		restarts := 0
 		return func() (_ store.Store, err error) {
-			if open != nil {
+			if restarts++; open != nil {
+				var left []byte
+				if left, err = os.ReadFile(path); err != nil {
+					return nil, err
+				}
 				if err := open.Close(); err != nil {
 					return nil, err
 				}
+				if restarts%2 == 0 {
+					path += "k"
+					err = os.WriteFile(path, left, 0o600)
+				}
 			}
-			open, err = bolt.Open(t.Context(), path, bolt.Options{})
+			if err == nil {
+				open, err = bolt.Open(t.Context(), path, bolt.Options{})
+			}
 			return open, err
 		}
 	})
