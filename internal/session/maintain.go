@@ -71,7 +71,7 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 	if n%60 == 0 || n%5 == 0 && clock.Doubt(k.clock) > time.Second {
 		errs = append(errs, k.keepTime(ctx))
 	}
-	if k.purging.isDue(n, k.retention()) {
+	if k.purgeIsDue(n) {
 		errs = append(errs, inTurn(k.purge))
 	}
 	return errors.Join(errs...)
