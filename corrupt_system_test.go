@@ -168,7 +168,7 @@ func mutate(f []byte, random *rand.Rand) (_ []byte, how string) {
 
 func (v *victim) trial(r *campaign.Trial) {
 	t := r.T
-	random := rand.New(rand.NewPCG(uint64(r.N), 7)) //nolint:gosec // a campaign that can be repeated
+	random := rand.New(rand.NewPCG(uint64(r.N), 7))
 	h := newHome(t, services(nil))
 	if err := os.MkdirAll(h.data, 0o700); err != nil {
 		t.Fatal(err)

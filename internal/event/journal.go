@@ -49,7 +49,8 @@ func revokes(data []byte) bool {
 	case AccountDropped, AccountSessionsEnded, PasswordChanged, RoleDropped, StoreRestored:
 		return true
 	case SessionCreated, SessionAltered, SessionExpired, SessionEvicted, SessionExpiring, SessionRemoved,
-		AccountCreated, LoginFailed, RoleCreated, ServiceManaged, WebhookReplayed:
+		AccountCreated, LoginFailed, RoleCreated, ServiceManaged, WebhookReplayed,
+		StoreBackedUp, StoreCompacted, StoreSalvaged, ClockJumped, ClockAccepted:
 	}
 	return false
 }

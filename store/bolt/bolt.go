@@ -100,7 +100,7 @@ func (o Options) withDefaults() Options {
 }
 
 // at tells a test of a moment.
-func (o *Options) at(moment string) {
+func (o Options) at(moment string) {
 	if o.point != nil {
 		o.point(moment)
 	}

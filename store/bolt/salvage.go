@@ -62,7 +62,7 @@ func (l Lost) String() string {
 }
 
 // has reports whether a key may have been among those.
-func (l *Lost) has(kind string, name []byte) bool {
+func (l Lost) has(kind string, name []byte) bool {
 	return (l.Kind == "" || l.Kind == kind) && string(name) >= l.From && (l.To == "" || string(name) < l.To)
 }
 
@@ -74,7 +74,7 @@ func (s *Salvaged) IsLost(key string) bool {
 
 // Touched reports whether something of a kind is lost or in doubt.
 func (s *Salvaged) Touched(kind string) bool {
-	return !s.Complete && (slices.ContainsFunc(s.Lost, func(l Lost) bool { return l.Kind == kind || l.Kind == "" }))
+	return !s.Complete && slices.ContainsFunc(s.Lost, func(l Lost) bool { return l.Kind == kind || l.Kind == "" })
 }
 
 // Salvage makes a new store at draft, which must not exist, of what is good in the
@@ -275,7 +275,7 @@ func (m *miner) page(id uint64) (p []byte, sound bool) {
 	if more >= t.pages-id || more > 1<<12 {
 		return p, false
 	}
-	whole := make([]byte, int64(more+1)*t.pageSize) //nolint:gosec // some MiB
+	whole := make([]byte, int64(more+1)*t.pageSize)
 	if t.readAt(whole, id) != nil {
 		return p, false
 	}

@@ -23,7 +23,7 @@ func (m *miner) scan(size, pageSize int64, reached []uint64) error {
 			continue
 		}
 		head := make([]byte, pageSize)
-		if _, err := m.f.ReadAt(head, int64(id)*pageSize); err != nil { //nolint:gosec // within the file
+		if _, err := m.f.ReadAt(head, int64(id)*pageSize); err != nil {
 			continue // a sector that cannot be read
 		}
 		if order.Uint16(head[8:]) != leafPage {
@@ -31,7 +31,7 @@ func (m *miner) scan(size, pageSize int64, reached []uint64) error {
 		}
 		if more := (max(1, extent(head)) - 1) / uint64(pageSize); more > 0 && more < pages-id && more < 1<<12 { //nolint:gosec // sizes
 			whole := make([]byte, int64(more+1)*pageSize)
-			if _, err := m.f.ReadAt(whole, int64(id)*pageSize); err == nil { //nolint:gosec // within the file
+			if _, err := m.f.ReadAt(whole, int64(id)*pageSize); err == nil {
 				head = whole
 			}
 		}
