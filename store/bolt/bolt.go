@@ -107,7 +107,7 @@ func (o Options) at(moment string) {
 }
 
 // bbolt returns what bbolt is to be opened with.
-func (o *Options) bbolt() *bbolt.Options {
+func (o Options) bbolt() *bbolt.Options {
 	return &bbolt.Options{
 		NoFreelistSync:  true,
 		FreelistType:    bbolt.FreelistMapType,
