@@ -297,6 +297,7 @@ func (k *Keeper) foldPage(ctx context.Context, items []store.Item) error {
 		}
 		r.settleEnd()
 		tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: rev}, store.Cond{Key: endKey(h), Rev: items[i].Rev})
+		k.oldestEnd.Store(min(k.oldestEnd.Load(), r.End.At))
 		tx.Put = append(tx.Put, store.Put{Key: pastKey(h), Value: r.encode()})
 		tx.Delete = append(tx.Delete, liveKey(h), endKey(h))
 		folded[r.End.Status]++
