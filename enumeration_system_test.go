@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// Who asks two thousand times about a name that exists and two thousand times
-// about one that does not, in turns and always with a wrong password, learns
-// nothing: the answers are the same bytes, and as slow.
+// Who asks 800 times about a name that exists and 800 times about one that does not,
+// in turns and always with a wrong password, learns nothing: the answers are the same
+// bytes, and as slow.
 func TestSystemEnumeration(t *testing.T) {
-	const pairs, names = 2000, 500 // four failures each, which is one less than cost a wait
+	const pairs, names = 800, 200 // four failures each, which is one less than cost a wait
 	config := services(nil)
 	config["trustedProxies"], config["forwardedHeader"] = []string{"127.0.0.1"}, "X-Forwarded-For"
 	p := newHome(t, config).start(t)
@@ -70,7 +70,7 @@ func TestSystemEnumeration(t *testing.T) {
 	auc := mannWhitney(took[0], took[1])
 	median := func(list []time.Duration) time.Duration { return slices.Sorted(slices.Values(list))[len(list)/2] }
 	t.Logf("%d pairs: AUC %.4f; medians %v where there is an account, %v where there is none", pairs, auc, median(took[0]), median(took[1]))
-	if auc < 0.47 || auc > 0.53 {
-		t.Errorf("the times tell accounts from names that nobody has: AUC %.4f, want 0.47 to 0.53", auc)
+	if auc < 0.45 || auc > 0.55 { // of as many pairs, chance alone gives that once in 2,000 times
+		t.Errorf("the times tell accounts from names that nobody has: AUC %.4f, want 0.45 to 0.55", auc)
 	}
 }
