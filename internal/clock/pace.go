@@ -2,11 +2,12 @@ package clock
 
 import "time"
 
-// How long work of many milliseconds goes on at once, and how long it rests then at
-// the least: an idle process sleeps for a millisecond.
+// How long work of many milliseconds goes on at once, and how long it rests then: as
+// long, so that of two processors it keeps half a one free for those who came
+// meanwhile.
 const (
 	spell = 2 * time.Millisecond
-	rest  = 100 * time.Microsecond
+	rest  = 2 * time.Millisecond
 )
 
 // A Pace keeps work of many milliseconds from holding a processor that others are
