@@ -62,7 +62,7 @@ func (k *Keeper) maintain(ctx context.Context, n int) error {
 	if n%60 == 0 {
 		errs = append(errs, k.foldTouches(ctx, k.manyBlocks()))
 	}
-	if k.purging.isDue(n, k.retention()) {
+	if k.purgeIsDue(n) {
 		errs = append(errs, inTurn(k.purge))
 	}
 	return errors.Join(errs...)

@@ -33,13 +33,22 @@ type purging struct {
 	kept      int64         // the earliest end, Unix seconds, of those that were kept
 }
 
-// isDue reports whether there is something to do in the n-th second: a purge is
+// purgeIsDue reports whether there is something to forget in the n-th second: a purge is
 // under way, its time has come, or the retention is another one now.
-func (p *purging) isDue(n int, retention time.Duration) bool {
-	if n%purgeEvery == purgeFirst || retention != p.retention {
-		*p = purging{due: true, retention: retention}
+func (k *Keeper) purgeIsDue(n int) bool {
+	p, retention := &k.purging, k.retention()
+	if retention != p.retention || !p.due && n%purgeEvery == purgeFirst {
+		k.newPurge(purging{due: true, retention: retention})
 	}
 	return p.due
+}
+
+// newPurge gives up the purge under way for another one.
+func (k *Keeper) newPurge(p purging) {
+	if k.purging.after != "" {
+		k.oldestEnd.Store(0) // beyond there it is not known
+	}
+	k.purging = p
 }
 
 func (k *Keeper) retention() time.Duration { return k.config.Get().Defaults.Retention() }
@@ -60,14 +69,14 @@ func (k *Keeper) purge(ctx context.Context, more func() bool) error {
 		err = event.Purge(ctx, k.store, p.before, more)
 	}
 	if more() || err != nil {
-		*p = purging{retention: p.retention}
+		k.newPurge(purging{retention: p.retention})
 	}
 	return err
 }
 
 // purgeAtOnce is a purge from its beginning to its end.
 func (k *Keeper) purgeAtOnce(ctx context.Context, more func() bool) error {
-	k.purging = purging{retention: k.retention()}
+	k.newPurge(purging{retention: k.retention()})
 	return k.purge(ctx, more)
 }
 

@@ -48,8 +48,24 @@ func TestWhenAPurgeBegins(t *testing.T) {
 }
 
 // However much there is to forget, it takes a turn of each second, and who died
-// meanwhile has his tombstone as soon as ever.
+// meanwhile has his tombstone as soon as ever. Nothing is left out when its time comes
+// while it is under way, nor when the retention is changed then.
 func TestAPurgeTakesTurns(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		first  int         // second of the purge
+		period map[int]int // weeks of the retention from a second on
+	}{
+		{"in its time", 10, nil},
+		{"its time comes meanwhile", 9, map[int]int{9: 3}},
+		{"another retention meanwhile", 6, map[int]int{6: 3, 7: 2}},
+	} {
+		t.Run(tt.name, func(t *testing.T) { purgeInTurns(t, tt.first, tt.period) })
+	}
+}
+
+func purgeInTurns(t *testing.T, first int, period map[int]int) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		const old, recent = 1000, 200
 		inner := mem.New()
@@ -70,9 +86,12 @@ func TestAPurgeTakesTurns(t *testing.T) {
 		if left != old+recent {
 			t.Fatalf("%d tombstones, want %d", left, old+recent)
 		}
-		for second := 10; ; second++ {
+		for second := first; ; second++ {
 			if second > 60 {
 				t.Fatal("the purge does not end")
+			}
+			if weeks, ok := period[second]; ok {
+				w.config.Defaults.RetentionPeriod = int64(weeks)
 			}
 			v, _ := w.issued("ann", idle(60))
 			w.advance(60)
@@ -90,8 +109,8 @@ func TestAPurgeTakesTurns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if now := w.keys(session.PastKeys); now == recent+second-9 && events[0].Seq > 2*old {
-				if second < 14 {
+			if now := w.keys(session.PastKeys); now == recent+second-first+1 && events[0].Seq > 2*old {
+				if second < first+4 {
 					t.Errorf("it was over in the second %d: that was no test", second)
 				}
 				break
