@@ -35,6 +35,10 @@ const (
 	saveIdle  = time.Minute
 )
 
+// stopGrace is left to an attempt that is under way when its receiver is taken away or
+// the server stops.
+const stopGrace = 300 * time.Millisecond
+
 // A deliverer sends to one receiver. at, acked, saved and savedAt belong to its
 // goroutine while there is one.
 type deliverer struct {
@@ -160,7 +164,7 @@ func (d *deliverer) deliver(ctx context.Context, b *event.Batch) bool {
 
 // send sends a message until it is taken; false when ctx ended first.
 func (d *deliverer) send(ctx context.Context, m *message) bool {
-	for failures := 0; ; failures++ {
+	for failures := 0; ctx.Err() == nil; failures++ {
 		after, err := d.attempt(ctx, m)
 		if err == nil {
 			now := d.sender.deps.Clock.Now()
@@ -173,18 +177,21 @@ func (d *deliverer) send(ctx context.Context, m *message) bool {
 			return true
 		}
 		if !d.rest(ctx, failures, after, err) {
-			return false
+			break
 		}
 	}
+	return false
 }
 
-// attempt sends a message once. On a refusal, after is how long the receiver wants
+// attempt sends a message once; when ctx ends it is given a moment, so that what was
+// taken is not sent again after a restart. On a refusal, after is how long the receiver wants
 // to be left alone; 0 if it does not say. An error quotes no header and no body, and of
 // the URL at most the host.
 func (d *deliverer) attempt(ctx context.Context, m *message) (after time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, d.hook.TimeoutSeconds.Duration())
+	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.hook.TimeoutSeconds.Duration())
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.hook.URL, bytes.NewReader(m.body))
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
+	r, err := http.NewRequestWithContext(request, http.MethodPost, d.hook.URL, bytes.NewReader(m.body))
 	if err != nil {
 		return 0, errors.New("the url cannot be asked")
 	}

@@ -162,6 +162,11 @@ func (s *Sender) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
+	for _, d := range s.hooks { // all at once: each may take a moment
+		if d.cancel != nil {
+			d.cancel()
+		}
+	}
 	for _, d := range s.hooks {
 		d.stop()
 	}
