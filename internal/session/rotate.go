@@ -114,6 +114,9 @@ func (k *Keeper) rotate(ctx context.Context, h api.ID, sum *hash, token api.Secr
 					return View{}, api.Secret{}, store.ErrNotFound
 				}
 				next, err := successor(r.Prefix, h, token, old.Nonce)
+				if err == nil {
+					err = k.awaitSecret(ctx, r, rev, next)
+				}
 				return v, next, err
 			}
 		}
@@ -133,6 +136,20 @@ func (k *Keeper) rotate(ctx context.Context, h api.ID, sum *hash, token api.Secr
 	r.forgetNonces(now)
 	v, err := k.renew(ctx, r, rev, live.LastAccess, event.SessionRotated, by)
 	return v, next, err
+}
+
+// awaitSecret waits until the table knows the present token of a record that was read
+// from the store, which may be ahead of it: the token is good from then on.
+func (k *Keeper) awaitSecret(ctx context.Context, r *Record, rev store.Rev, token api.Secret) error {
+	sum := hashOf(token.Reveal())
+	if !r.Secrets[0].Hash.is(&sum) {
+		return nil
+	}
+	if _, _, ok := k.table.look(proof{handle: r.Handle, hash: &sum, now: k.now()}, nil); ok {
+		return nil
+	}
+	_, err := k.store.Commit(ctx, store.Tx{If: []store.Cond{{Key: liveKey(r.Handle), Rev: rev}}}) // answered when the table has seen those before it
+	return err
 }
 
 // successor derives the token that follows another one.

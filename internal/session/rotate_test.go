@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"sessiond/internal/api"
 	"sessiond/internal/event"
 	"sessiond/internal/session"
 	"sessiond/store"
+	"sessiond/store/mem"
 )
 
 // rotating is a world in which alice has a session.
@@ -157,6 +160,58 @@ func TestRotatingAtOnce(t *testing.T) {
 			t.Error("two of them got different tokens, or a dead one")
 		}
 	}
+}
+
+// Whoever asks again is told of a new token once it is good, and no sooner, even where
+// the store has it already.
+func TestASuccessorIsGoodWhenItIsTold(t *testing.T) {
+	inner := mem.New()
+	late := &lateStore{Store: inner, begun: make(chan struct{}), let: make(chan struct{})}
+	c := unlimited()
+	c.Defaults.RotationGraceSeconds = 30
+	w := newWorldOn(t, c, inner, late)
+	_, token := w.issued("ann")
+	rotate := func(done chan<- bool) {
+		_, next, err := w.Rotate(t.Context(), api.NewSecret(token), event.Actor{})
+		done <- err == nil && w.lives(next.Reveal())
+	}
+	first, second := make(chan bool, 1), make(chan bool, 1)
+	late.armed.Store(true)
+	go rotate(first)
+	<-late.begun
+	go rotate(second)
+	select {
+	case good := <-second:
+		if !good {
+			t.Error("it is told of before it is good")
+		}
+		close(late.let)
+	case <-time.After(50 * time.Millisecond):
+		close(late.let)
+		if !<-second {
+			t.Error("asked again, there is no good one")
+		}
+	}
+	if !<-first {
+		t.Error("there is no good one")
+	}
+}
+
+// lateStore is a store whose watchers learn of a commit late.
+type lateStore struct {
+	store.Store
+	armed      atomic.Bool
+	begun, let chan struct{}
+}
+
+func (s *lateStore) Watch(after store.Rev, w store.Watcher) (func(), error) {
+	return s.Store.Watch(after, func(c store.Change) {
+		if s.armed.CompareAndSwap(true, false) {
+			close(s.begun)
+			<-s.let
+		}
+		w(c)
+	})
 }
 
 // The nonce, with which who has the old token could make the new one, is forgotten
