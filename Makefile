@@ -59,7 +59,7 @@ test: ## run all tests that need no privilege and little time
 
 test-system: ## run the tests that need root or patience; what they lack fails them
 	@[ -n "$(SYSTEM_TESTS)" ] || { echo "test-system: found no TestSystem…" >&2; exit 1; }
-	go test -count=1 -v -tags system -run '^TestSystem' -timeout 20m $(SYSTEM_TESTS)
+	go test -count=1 -v -p 1 -tags system -run '^TestSystem' -timeout 20m $(SYSTEM_TESTS)
 
 campaign: ## run the long campaigns, or go on with them, for 25 minutes (MINUTES=25 CAMPAIGN=Crash for one of them)
 	@CAMPAIGN_DIR=$(CURDIR)/.campaign CAMPAIGN_PAGE=$(CURDIR)/docs/reliability.md \
@@ -100,7 +100,7 @@ model: ## compare the keeper with its model, 50,000 sequences and 500 on bolt (S
 	done
 
 linearize: ## check 50,000 concurrent operations for linearizability
-	go test -count=1 -v -tags system -run '^TestSystemLinearizability$$' .
+	go test -count=1 -v -p 1 -tags system -run '^TestSystemLinearizability$$' .
 
 fuzz: ## run every fuzz target, one after the other (FUZZTIME=60s each)
 	@targets=$$(go test -list '^Fuzz' ./... | \
