@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -96,7 +97,9 @@ func New(ctx context.Context, d Deps) *Keeper {
 
 // Stop gives up the job that runs, and lets no other begin.
 func (k *Keeper) Stop() {
+	k.mu.Lock() // or one that is about to begin would not be waited for
 	k.cancel()
+	k.mu.Unlock()
 	k.group.Wait()
 }
 
@@ -202,8 +205,11 @@ func (j *job) wait(ctx context.Context, wait time.Duration) (api.Job, error) {
 
 func (k *Keeper) backup(ctx context.Context, j *job, name string, by event.Event) error {
 	dir := filepath.Join(k.deps.Dir, Folder)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeFolder(dir); err != nil {
 		return fmt.Errorf("the folder of backups cannot be made: %w", err)
+	}
+	if err := bolt.SweepBackups(dir); err != nil {
+		return err
 	}
 	sum, err := k.deps.Files.Backup(ctx, filepath.Join(dir, name+Suffix), k.options(j))
 	if err != nil {
@@ -215,6 +221,22 @@ func (k *Keeper) backup(ctx context.Context, j *job, name string, by event.Event
 	k.deps.Log.Info("backed up", logging.Str("backup", name), logging.Int("bytes", int(sum.Size)), logging.Str("logHead", sum.Head.String()))
 	by.Kind, by.Service = event.StoreBackedUp, name
 	return k.record(ctx, by)
+}
+
+// makeFolder makes a folder, unless it is there: durably, as what is in it.
+func makeFolder(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	above, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(above.Sync(), above.Close())
 }
 
 func (k *Keeper) compact(ctx context.Context, j *job, by event.Event) error {
@@ -234,7 +256,7 @@ func (k *Keeper) compact(ctx context.Context, j *job, by event.Event) error {
 // record writes the event of a job that is done. What is done stays so without it.
 func (k *Keeper) record(ctx context.Context, e event.Event) error {
 	e.Time = k.deps.Clock.Now()
-	if err := k.deps.Record(ctx, e); err != nil {
+	if err := k.deps.Record(context.WithoutCancel(ctx), e); err != nil { // a server that stops still writes it
 		k.deps.Log.Error("a job on the store's file is done, but is not in the log of changes", logging.Err(err))
 	}
 	return nil

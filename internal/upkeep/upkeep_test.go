@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +153,76 @@ func TestStopGivesUp(t *testing.T) {
 	})
 }
 
+// late is a store whose backup is done just as the server stops.
+type late struct{ slow }
+
+func (*late) Backup(ctx context.Context, _ string, _ bolt.CopyOptions) (bolt.Summary, error) {
+	<-ctx.Done()
+	return bolt.Summary{}, nil
+}
+
+func TestWhatIsDoneWhileTheServerStopsIsInTheLog(t *testing.T) {
+	var recorded error
+	k := upkeep.New(t.Context(), upkeep.Deps{
+		Files: &late{}, Dir: t.TempDir(), Clock: clock.NewSystem(), Log: logging.Nop(),
+		Record: func(ctx context.Context, e event.Event) error {
+			if recorded = ctx.Err(); e.Kind != event.StoreBackedUp {
+				t.Errorf("event %+v", e)
+			}
+			return recorded
+		},
+	})
+	j, err := k.Backup(t.Context(), "b", 0, event.Event{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Stop()
+	if j, err = k.Wait(t.Context(), j.ID, 0); err != nil || j.State != api.JobDone || recorded != nil {
+		t.Errorf("%+v, %v, recorded: %v", j, err, recorded)
+	}
+}
+
+// hooked is a clock that does something when it is looked at.
+type hooked struct {
+	clock.Clock
+	look func()
+}
+
+func (h hooked) Now() time.Time {
+	h.look()
+	return h.Clock.Now()
+}
+
+// Once Stop has returned, the store may be closed: no job begins behind it.
+func TestStopWaitsForAJobThatIsBeingBegun(t *testing.T) {
+	var k *upkeep.Keeper
+	var once sync.Once
+	stopped := make(chan struct{})
+	k = upkeep.New(t.Context(), upkeep.Deps{
+		Files: &late{}, Dir: t.TempDir(), Log: logging.Nop(), Record: func(context.Context, event.Event) error { return nil },
+		Clock: hooked{clock.NewSystem(), func() {
+			once.Do(func() {
+				go func() {
+					k.Stop()
+					close(stopped)
+				}()
+				for range 1000 {
+					runtime.Gosched()
+				}
+				select {
+				case <-stopped:
+					t.Error("Stop has returned while a job was being begun")
+				default:
+				}
+			})
+		}},
+	})
+	if _, err := k.Backup(t.Context(), "", time.Minute, event.Event{}); err != nil {
+		t.Error(err)
+	}
+	<-stopped
+}
+
 func TestInMemoryThereIsNoFile(t *testing.T) {
 	k, _ := keeper(t, nil)
 	if _, err := k.Backup(t.Context(), "", 0, event.Event{}); api.FromError(err).Code != api.Conflict {
@@ -175,6 +247,7 @@ func TestAWastefulFileIsCompactedByItself(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 				defer cancel()
 				k.Run(ctx)
+				k.Stop()
 				if s.compacted != tt.want || len(*events) != tt.want {
 					t.Errorf("compacted %d times, events %+v; want %d", s.compacted, *events, tt.want)
 				}

@@ -8,7 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"sessiond/store"
 )
 
 // ErrExists means that there is a file of that name, which was left as it is.
@@ -27,29 +30,25 @@ const reserve = 32 << 20
 func (s *Store) Backup(ctx context.Context, path string, o CopyOptions) (Summary, error) {
 	ctx, cancel := s.deadline(ctx, o)
 	defer cancel()
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return Summary{}, errors.Join(err, ErrExists)
+	if _, err := os.Lstat(path); err == nil {
+		return Summary{}, ErrExists
 	}
-	if err := sweep(path); err != nil {
-		return Summary{}, err
+	draft := path + draftFile
+	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Summary{}, fmt.Errorf("bolt: the folder of the copy cannot be written: %w", err)
 	}
 	used, free := s.Size()
 	if err := room(filepath.Dir(path), used-free+reserve); err != nil {
 		return Summary{}, err
 	}
-	draft := path + draftFile
 	c, err := newCopier(ctx, s, draft, o)
 	if err != nil {
 		return Summary{}, err
 	}
-	err = c.values(ctx)
-	var st state
-	if err == nil {
-		st, err = c.settle(ctx, true)
-	}
+	st, err := c.copy(ctx, true)
 	c.close()
 	if err == nil {
-		err = s.options.Check(ctx, c.to.file, nil)
+		err = c.verify(ctx)
 	}
 	sum := Summary{Format: int(st.format), Rev: st.rev, Head: st.head}
 	if err == nil {
@@ -90,6 +89,24 @@ func publish(draft, path string) error {
 // draftFile ends the name of a copy that is not complete; sweep knows it.
 const draftFile = ".new-copy"
 
+// SweepBackups removes what backups that were cut short have left in their folder.
+// None may be under way there.
+func SweepBackups(dir string) error {
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("bolt: %w", err)
+	}
+	for _, e := range all {
+		if !strings.HasSuffix(e.Name(), draftFile) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("bolt: the folder of backups cannot be written: %w", err)
+		}
+	}
+	return nil
+}
+
 // deadline gives a copy ten minutes, and twice what its rate makes it take.
 func (s *Store) deadline(ctx context.Context, o CopyOptions) (context.Context, context.CancelFunc) {
 	const slowest = 64 << 20 // bytes a second, of a disk without a rate
@@ -98,5 +115,5 @@ func (s *Store) deadline(ctx context.Context, o CopyOptions) (context.Context, c
 		rate = slowest
 	}
 	size, _ := s.Size()
-	return context.WithTimeoutCause(ctx, 10*time.Minute+2*time.Duration(size/rate)*time.Second, errors.New("bolt: the copy took far longer than it should"))
+	return context.WithTimeoutCause(ctx, 10*time.Minute+2*time.Duration(size/rate)*time.Second, fmt.Errorf("%w: the copy took far longer than it should", store.ErrBusy))
 }

@@ -63,12 +63,42 @@ func TestBackupTakesNoPlace(t *testing.T) {
 	alone(t, to)
 }
 
+// A backup takes away what one that was cut short has left, and no other backup, whatever
+// it is called.
+func TestBackupSweepsDrafts(t *testing.T) {
+	s := open(t, sample(t))
+	defer shut(t, s)
+	dir := t.TempDir()
+	for _, name := range []string{"b.db.new-1.db", "b.db.new-copy.db", "b.db"} {
+		for _, cut := range []string{name, "other.db"} {
+			if err := os.WriteFile(filepath.Join(dir, cut+draftFile), []byte("cut short"), fileMode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := SweepBackups(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Backup(t.Context(), filepath.Join(dir, name), CopyOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(left) != 3 {
+		t.Errorf("the folder holds %v, %v", left, err)
+	}
+}
+
 // Whatever ends a backup leaves neither a file nor anything that follows the store.
 func TestBackupThatFails(t *testing.T) {
+	tooLong := errors.New("too long")
 	for name, how := range map[string]func(t *testing.T, path string) (context.Context, CopyOptions, error){
 		"cancelled": func(t *testing.T, _ string) (context.Context, CopyOptions, error) {
 			ctx, cancel := context.WithCancel(t.Context())
 			return ctx, CopyOptions{Report: func(uint64, uint64) { cancel() }}, context.Canceled
+		},
+		"cancelled for a reason": func(t *testing.T, _ string) (context.Context, CopyOptions, error) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			return ctx, CopyOptions{Report: func(uint64, uint64) { cancel(tooLong) }}, tooLong
 		},
 		"a value is damaged": func(t *testing.T, path string) (context.Context, CopyOptions, error) {
 			damage(t, path, func(file []byte) []byte { return flipped(t, file, "the value of 3 and 21") })
@@ -110,6 +140,9 @@ func TestNoRoomSaysHowMuchIsMissing(t *testing.T) {
 	}
 	if err := room(dir, 1); err != nil {
 		t.Error(err)
+	}
+	if err := writing(&os.PathError{Op: "write", Err: syscall.ENOSPC}); !errors.Is(err, store.ErrFull) {
+		t.Errorf("the disk fills up while a copy is written: %v, want ErrFull", err)
 	}
 }
 

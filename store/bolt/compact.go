@@ -36,15 +36,12 @@ func (s *Store) Compact(ctx context.Context, o CopyOptions) (before, after int64
 		return before, 0, err
 	}
 	defer c.close()
-	err = c.values(ctx)
+	_, err = c.copy(ctx, false)
 	if err == nil {
-		_, err = c.settle(ctx, false)
+		err = c.verify(ctx)
 	}
 	if err == nil {
-		err = s.options.Check(ctx, c.to.file, nil)
-	}
-	if err == nil {
-		err = c.near(ctx)
+		err = c.guard(ctx, func() error { return c.near(ctx) })
 	}
 	var old *bbolt.DB
 	if err == nil {

@@ -239,4 +239,9 @@ func (b *builder) abandon() {
 	_ = os.Remove(path)
 }
 
-func writing(err error) error { return fmt.Errorf("bolt: writing a new file: %w", err) }
+func writing(err error) error {
+	if noSpace(err) {
+		err = fmt.Errorf("%w: %w", store.ErrFull, err)
+	}
+	return fmt.Errorf("bolt: writing a new file: %w", err)
+}

@@ -86,6 +86,49 @@ func newCopier(ctx context.Context, s *Store, path string, o CopyOptions) (*copi
 	return c, nil
 }
 
+// copy copies all values, and brings the copy to where the store stands at one moment
+// during the call, durably; see settle.
+func (c *copier) copy(ctx context.Context, last bool) (st state, err error) {
+	err = c.guard(ctx, func() error {
+		err := c.values(ctx)
+		if err == nil {
+			st, err = c.settle(ctx, last)
+		}
+		return err
+	})
+	return st, err
+}
+
+// verify checks the copy. That it is damaged says nothing of the store, each value of
+// which was looked at.
+func (c *copier) verify(ctx context.Context) error {
+	err := c.from.options.Check(ctx, c.to.file, nil)
+	if errors.Is(err, store.ErrCorrupt) {
+		return fmt.Errorf("bolt: the copy is not what it should be: %s", err.Error())
+	}
+	return because(ctx, err)
+}
+
+// guard does some of the work. A crash in it is the copy's, whose disk may fail or go
+// away: page fears nothing that the store holds.
+func (c *copier) guard(ctx context.Context, work func() error) (err error) {
+	if crash := guard(func() error {
+		err = work()
+		return nil
+	}); crash != nil {
+		return fmt.Errorf("bolt: the copy cannot be read back: %s", crash.Error())
+	}
+	return because(ctx, err)
+}
+
+// because is err, or why ctx has ended.
+func because(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
 // close ends what newCopier has begun. It leaves the copy to its owner.
 func (c *copier) close() {
 	c.leave()
@@ -109,7 +152,7 @@ func (c *copier) note(ch store.Change) {
 		c.add(change{store.LogKey(e.Seq), store.AppendEntry(nil, e.Hash, e.Data), ch.Rev})
 	}
 	if c.behind > mostBehind {
-		c.changes, c.lost = nil, errors.New("bolt: more is written than the copy can follow: try again when there is less to do")
+		c.changes, c.lost = nil, fmt.Errorf("%w: more is written than a copy can follow: try again when there is less to do", store.ErrBusy)
 	}
 }
 

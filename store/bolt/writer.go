@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime/debug"
 	"syscall"
 
 	"go.etcd.io/bbolt"
@@ -54,6 +55,7 @@ type bucket struct {
 func (w *writer) run() {
 	defer close(w.written)
 	defer func() { w.space.rest() }()
+	debug.SetPanicOnFault(true) // a page that cannot be read is a panic, which transact survives
 	var batch []*request
 	for {
 		var rang, ok bool
