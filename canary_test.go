@@ -23,7 +23,7 @@ const canary = "canary7f3a91-Yellow"
 // TestNoSecretEscapes plays every transcript, and requests with secrets where they
 // do not belong, at the log level trace, with passwords that can be recognized. No
 // password and no token, nor the secret part of one, is then in the log, in the
-// store's values or its file, in an event, in the journal of revocations, in an error's answer or in debugInfo.
+// store's values, its file or a backup of it, in an event, in the journal of revocations, in an error's answer or in debugInfo.
 func TestNoSecretEscapes(t *testing.T) {
 	all := append(transcripts(t), misplaced(), askedFor())
 	called := map[string]bool{}
@@ -164,15 +164,25 @@ func noSecretEscapes(t *testing.T, tr *transcript) int {
 		answers["the events"] = string(events.raw)
 	}
 	values := everything(t, st)
+	backup := path + "-backup"
+	if _, err := st.Backup(t.Context(), backup, bolt.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	s.sessions.Close()
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	for name, path := range map[string]string{"the file": path, "a backup": backup} {
+		file, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(file, []byte("sessionCreated")) {
+			t.Errorf("there is nothing to look through in %s", name)
+		}
+		answers[name] = string(file)
 	}
-	answers["the log"], answers["the values"], answers["the file"] = log.String(), values, string(file)
+	answers["the log"], answers["the values"] = log.String(), values
 	if !strings.Contains(answers["the log"], `"message":"request"`) || !strings.Contains(values, "sessionCreated") {
 		t.Error("there is nothing to look through")
 	}

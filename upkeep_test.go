@@ -10,6 +10,7 @@ import (
 	"sessiond/internal/api"
 	"sessiond/internal/clock"
 	"sessiond/internal/event"
+	"sessiond/internal/upkeep"
 )
 
 // stageUpkeep works on the file of a stage, which may have none: each job is done at
@@ -27,6 +28,9 @@ func (u *stageUpkeep) Backup(ctx context.Context, name string, _ time.Duration, 
 	defer u.mu.Unlock()
 	if name == "" {
 		name = fmt.Sprintf("%s-%d", u.clock.Now().Format("20060102T150405Z"), len(u.jobs))
+	}
+	if err := upkeep.CheckName(name); err != nil {
+		return api.Job{}, err
 	}
 	for _, j := range u.jobs {
 		if j.Name == name {

@@ -106,14 +106,24 @@ func (k *Keeper) Stop() {
 // backupName is what a backup may be called: no path, and no name that is hidden.
 var backupName = regexp.MustCompile(`^[0-9A-Za-z_-][0-9A-Za-z._-]{0,99}$`)
 
+// CheckName returns a BadParam if a backup cannot be called so.
+func CheckName(name string) error {
+	if !backupName.MatchString(name) {
+		return api.Errorf(api.BadParam, "name must be 1 to 100 letters, digits, '.', '_' and '-', and not begin with '.'")
+	}
+	return nil
+}
+
 // Backup begins a backup of the given name, one made of the time if it is empty, or
 // joins the one that runs if that is meant, and waits so long for its end. The event
 // says who asked. Errors are api.Errors: BadParam for the name; AlreadyExists;
 // Conflict while another job runs, and where there is no file; StorageFull if there is
 // no room; those of the job itself.
 func (k *Keeper) Backup(ctx context.Context, name string, wait time.Duration, by event.Event) (api.Job, error) {
-	if name != "" && !backupName.MatchString(name) {
-		return api.Job{}, api.Errorf(api.BadParam, "name must be 1 to 100 letters, digits, '.', '_' and '-', and not begin with '.'")
+	if name != "" {
+		if err := CheckName(name); err != nil {
+			return api.Job{}, err
+		}
 	}
 	j, err := k.begin(func(running api.Job) bool { return running.Name != "" && (name == "" || name == running.Name) }, func(j *job) func(context.Context) error {
 		if name == "" {

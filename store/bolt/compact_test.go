@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"sessiond/store"
@@ -99,19 +100,25 @@ func TestKilledWhileCompacting(t *testing.T) {
 			shut(t, s)
 			verified(t, path)
 			alone(t, path)
-			if len(acked) < 50 {
+			if len(acked) < leastCommits {
 				t.Errorf("only %d commits were acknowledged", len(acked))
 			}
 		})
 	}
 }
 
-// compactForever compacts under load, and dies at a point of the tenth time or later.
+const (
+	leastCommits    = 300
+	leastCompacting = 3 // times
+)
+
+// compactForever compacts under load, and dies at a point once enough was done before.
 func compactForever(path, at string) error {
 	ctx := context.Background()
 	rounds := 0
+	var commits atomic.Int64
 	die := func(point string) {
-		if point == at && rounds >= 10 {
+		if point == at && rounds > leastCompacting && commits.Load() >= leastCommits {
 			kill()
 		}
 	}
@@ -119,7 +126,7 @@ func compactForever(path, at string) error {
 	if err != nil {
 		return err
 	}
-	go commitInto(ctx, s, "0")
+	go commitInto(ctx, s, "0", func() { commits.Add(1) })
 	for {
 		rounds++
 		if _, _, err := s.Compact(ctx, CopyOptions{Report: func(uint64, uint64) { die("copying") }}); err != nil {

@@ -116,11 +116,12 @@ func commitForever(path, round string) error {
 	if err != nil {
 		return err
 	}
-	commitInto(ctx, s, round)
+	commitInto(ctx, s, round, func() {})
 	return nil
 }
 
-func commitInto(ctx context.Context, s *Store, round string) {
+// commitInto does so for ever. What it tells of was printed.
+func commitInto(ctx context.Context, s *Store, round string, tell func()) {
 	var group sync.WaitGroup
 	for worker := range 16 {
 		group.Go(func() {
@@ -133,6 +134,7 @@ func commitInto(ctx context.Context, s *Store, round string) {
 				})
 				fail(err)
 				_, _ = os.Stdout.WriteString(key + "=" + value + "\n")
+				tell()
 			}
 		})
 	}
