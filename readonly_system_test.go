@@ -77,6 +77,11 @@ func TestSystemTurnsReadOnly(t *testing.T) {
 	if err := admin.call(t.Context(), "revokeSessions", params{"sessionHandles": []string{ended.SessionHandle}}, nil); codeOf(err) != storageFailed {
 		t.Errorf("revokeSessions: %v, want %d", err, storageFailed)
 	}
+	for _, action := range []string{"backupStore", "compactStore"} {
+		if err := admin.call(t.Context(), action, params{"waitSeconds": 10}, nil); codeOf(err) != storageFailed {
+			t.Errorf("%s: %v, want %d", action, err, storageFailed)
+		}
+	}
 	for _, of := range []struct {
 		credential
 		want bool

@@ -9,9 +9,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -120,6 +122,99 @@ func TestSystemCampaignBackup(t *testing.T) {
 		p.kill()
 		r.Count("sessions looked for after a kill", len(before))
 	})
+}
+
+// A job without room is refused, says how many bytes are missing, and leaves nothing
+// behind; one whose room others take is given up, and leaves the last of the disk to
+// ends.
+func TestSystemJobsOnAFullDisk(t *testing.T) {
+	dir := mounted(t, "-t", "tmpfs", "-o", "size=96m", "tmpfs")
+	config := roomy()
+	config["storage"] = map[string]any{"backupBytesPerSecond": 1 << 20}
+	h := newHome(t, config).at(dir)
+	p := h.start(t)
+	staff := hire(t, p)
+	admin := newClient(p, staff.admin.AuthToken)
+	defer admin.close()
+	b := startBusy(t, p, staff)
+	for b.count() < grownSessions {
+		pause(t, 20*time.Millisecond)
+	}
+	b.stop()
+	missing := regexp.MustCompile(`there is no room for a copy: [1-9][0-9]{3,7} bytes are missing$`)
+	refused := func(when, action string, err error) {
+		t.Helper()
+		if codeOf(err) != storageFull || !missing.MatchString(err.Error()) {
+			t.Errorf("%s %s: %v, want %d and how many bytes are missing", action, when, err, storageFull)
+		}
+		for _, name := range []string{"backups/*", "*.new*"} {
+			if left, err := filepath.Glob(filepath.Join(h.data, name)); err != nil || len(left) > 0 {
+				t.Errorf("%s %s leaves %v, %v", action, when, left, err)
+			}
+		}
+	}
+	fill := func(left int64) (filler string) {
+		t.Helper()
+		filler = filepath.Join(dir, fmt.Sprint("filler", left))
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(dir, &fs); err != nil {
+			t.Fatal(err)
+		}
+		if err := takeSpace(filler, int64(fs.Bavail)*fs.Bsize-left); err != nil {
+			t.Fatal(err)
+		}
+		return filler
+	}
+	for _, action := range []string{"backupStore", "compactStore"} {
+		var job struct {
+			JobID, State string
+			BytesDone    int64
+		}
+		admin.must(t, action, params{"waitSeconds": 0}, &job)
+		for job.BytesDone == 0 && job.State == "running" {
+			admin.must(t, action, params{"jobId": job.JobID, "waitSeconds": 0}, &job)
+		}
+		filler := fill(1 << 20)
+		refused("while others fill the disk", action, admin.call(t.Context(), action, params{"jobId": job.JobID, "waitSeconds": 30}, nil))
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	filler := fill(0)
+	issuer := newClient(p, staff.issuerKey.AuthToken)
+	defer issuer.close()
+	err := error(nil)
+	var made credential
+	for err == nil {
+		err = issuer.call(t.Context(), "createSession", params{"realm": "app", "username": "somebody"}, &made)
+	}
+	if codeOf(err) != storageFull {
+		t.Fatalf("createSession: %v, want %d", err, storageFull)
+	}
+	for _, action := range []string{"backupStore", "compactStore"} {
+		refused("on a full disk", action, admin.call(t.Context(), action, params{"waitSeconds": 30}, nil))
+	}
+	for _, token := range b.acknowledged()[:100] {
+		c := *admin
+		c.token = token
+		c.must(t, "deleteSession", nil, nil)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	for _, action := range []string{"backupStore", "compactStore"} {
+		admin.must(t, action, params{"waitSeconds": 30}, nil)
+	}
+	p.kill()
+	verified(t, h)
+	copies, err := filepath.Glob(filepath.Join(h.data, "backups/*.db"))
+	if err != nil || len(copies) != 1 {
+		t.Fatalf("backups: %v, %v", copies, err)
+	}
+	if _, err := bolt.Verify(t.Context(), copies[0], nil); err != nil {
+		t.Errorf("verify: %v", err)
+	}
 }
 
 func sound(t *testing.T, h home) bool {

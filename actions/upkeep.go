@@ -29,14 +29,14 @@ func (u *upkeep) table() []dispatch.Action {
 	return []dispatch.Action{
 		dispatch.Protected(dispatch.Spec{
 			Name: "backupStore", APIs: admin(), Allow: dispatch.Holders(account.StoreBackup), Work: dispatch.Watching,
-			Errors: []api.Code{api.AlreadyExists, api.Conflict, api.NotFound, api.StorageFull},
+			Errors: []api.Code{api.AlreadyExists, api.Conflict, api.NotFound, api.StorageFull, api.StorageFailed},
 			Doc: "Copies all data, as it is at one moment, into a new file in the folder backups of the data folder, verifies it, and answers once that is done or " +
 				"waitSeconds are over. The job goes on without its caller; asked again with its jobId it is waited for further. " +
 				"While one runs, others who ask for the same, or name nothing, join it.",
 		}, u.backup),
 		dispatch.Protected(dispatch.Spec{
 			Name: "compactStore", APIs: admin(), Allow: dispatch.Holders(account.StoreBackup), Work: dispatch.Watching,
-			Errors: []api.Code{api.Conflict, api.NotFound, api.StorageFull},
+			Errors: []api.Code{api.Conflict, api.NotFound, api.StorageFull, api.StorageFailed},
 			Doc: "Rewrites the file of the data into a new one, without what is free in it, and goes on with that. Everything else goes on meanwhile. " +
 				"It answers as backupStore does. The server does it by itself where more than half of a file is free.",
 		}, u.compact),

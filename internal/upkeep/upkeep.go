@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"syscall"
 	"time"
 
 	"sessiond/internal/api"
@@ -286,6 +287,10 @@ func told(err error) error {
 	switch {
 	case ok:
 		return api.Errorf(api.StorageFull, "there is no room for a copy: %d bytes are missing", noRoom.Missing).Because(err)
+	case errors.Is(err, store.ErrFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return api.Errorf(api.StorageFull, "there is no room for a copy").Because(err)
+	case errors.Is(err, store.ErrStopped), errors.Is(err, syscall.EROFS):
+		return api.Errorf(api.StorageFailed, "the disk cannot be written any more: the operator must act").Because(err)
 	case errors.Is(err, bolt.ErrExists):
 		return api.Errorf(api.AlreadyExists, "there is a backup of that name").Because(err)
 	case errors.Is(err, context.Canceled):

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,6 +110,9 @@ func TestWhoWaitsForAJobGetsItsError(t *testing.T) {
 		want api.Code
 	}{
 		"no room":  {&bolt.NoRoomError{Missing: 42}, api.StorageFull},
+		"no quota": {fmt.Errorf("writing: %w", store.ErrFull), api.StorageFull},
+		"stopped":  {store.ErrStopped, api.StorageFailed},
+		"folder":   {&fs.PathError{Op: "mkdir", Path: "backups", Err: syscall.ENOSPC}, api.StorageFull},
 		"there":    {bolt.ErrExists, api.AlreadyExists},
 		"damaged":  {fmt.Errorf("page 3: %w", store.ErrCorrupt), api.Internal},
 		"anything": {errors.New("disk"), api.Internal},

@@ -24,9 +24,8 @@ const reserve = 32 << 20
 // its folder must exist. The copy is what the store was at one moment during the
 // call: it holds every commit that was acknowledged before. It has the name once it
 // is complete, durable and verified; without that there is no file at path. The
-// summary has its size, revision and head; values are not counted. Errors: ErrExists; *NoRoomError, before anything is copied; those
-// of Verify; ctx's; or what the system says. One that takes far longer than it
-// should is given up.
+// summary has its size, revision and head; values are not counted. Errors: ErrExists;
+// those of Compact. One that takes far longer than it should is given up.
 func (s *Store) Backup(ctx context.Context, path string, o CopyOptions) (Summary, error) {
 	ctx, cancel := s.deadline(ctx, o)
 	defer cancel()
@@ -36,10 +35,6 @@ func (s *Store) Backup(ctx context.Context, path string, o CopyOptions) (Summary
 	draft := path + draftFile
 	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Summary{}, fmt.Errorf("bolt: the folder of the copy cannot be written: %w", err)
-	}
-	used, free := s.Size()
-	if err := room(filepath.Dir(path), used-free+reserve); err != nil {
-		return Summary{}, err
 	}
 	c, err := newCopier(ctx, s, draft, o)
 	if err != nil {

@@ -18,8 +18,9 @@ import (
 // returns the sizes of the two, in bytes. However it ends, and at whatever moment the
 // process is killed, the folder has one of the two files, with every commit that was
 // acknowledged. No other process gets hold of the new one. Errors: *NoRoomError,
-// before anything is copied; store.ErrStopped; ErrCorrupt if a value is damaged;
-// ctx's; or what the system says.
+// also if others take the room meanwhile; store.ErrFull, where it is a quota that they
+// took; store.ErrStopped; ErrCorrupt if a value is damaged; ctx's; or what the system
+// says.
 func (s *Store) Compact(ctx context.Context, o CopyOptions) (before, after int64, err error) {
 	ctx, cancel := s.deadline(ctx, o)
 	defer cancel()
@@ -27,10 +28,7 @@ func (s *Store) Compact(ctx context.Context, o CopyOptions) (before, after int64
 	if err := os.Remove(draft); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return 0, 0, fmt.Errorf("bolt: the data folder cannot be written: %w", err)
 	}
-	before, free := s.Size()
-	if err := room(filepath.Dir(s.path), before-free+reserve); err != nil {
-		return before, 0, err
-	}
+	before, _ = s.Size()
 	c, err := newCopier(ctx, s, draft, o)
 	if err != nil {
 		return before, 0, err

@@ -52,7 +52,7 @@ type builder struct {
 func newBuilder(path string, o Options) (*builder, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
-		return nil, fmt.Errorf("bolt: a new file cannot be made: %w", err)
+		return nil, writing(err)
 	}
 	how := o.bbolt()
 	how.NoSync, how.NoGrowSync = true, true // commit does it

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -47,8 +48,9 @@ type copier struct {
 	from  *Store
 	to    *builder
 	pace  *pace
-	tell  func(done int64)
-	done  int64
+	tell  Progress
+	done  int64  // bytes of keys and values
+	total int64  // a guess
 	leave func() // ends that changes are noted
 
 	mu      sync.Mutex // guards what follows
@@ -65,21 +67,22 @@ type change struct {
 }
 
 // newCopier makes a copier, which follows the store from now on, into a new file at
-// path.
+// path, if there is room for it.
 func newCopier(ctx context.Context, s *Store, path string, o CopyOptions) (*copier, error) {
-	c := &copier{from: s, tell: func(int64) {}}
-	if total, free := s.Size(); o.Report != nil {
-		c.tell = func(done int64) { o.Report(uint64(done), uint64(max(done, total-free))) } //nolint:gosec // sizes
-	}
-	var err error
-	if c.to, err = newBuilder(path, s.options); err != nil {
-		return nil, err
-	}
+	file, free := s.Size()
+	c := &copier{from: s, tell: o.Report, total: file - free}
 	if err := s.errand(ctx, func(*writer) (err error) {
 		c.leave, err = s.feed.Watch(s.feed.Rev(), c.note) // the writer is here, so this is the last
 		return err
 	}); err != nil {
-		c.to.abandon()
+		return nil, err
+	}
+	err := c.room(path, reserve)
+	if err == nil {
+		c.to, err = newBuilder(path, s.options)
+	}
+	if err != nil {
+		c.leave()
 		return nil, err
 	}
 	c.pace = newPace(o.Rate)
@@ -127,6 +130,12 @@ func because(ctx context.Context, err error) error {
 		return err
 	}
 	return context.Cause(ctx)
+}
+
+// room reports a NoRoomError if what is still to be copied to path would not leave so
+// many bytes.
+func (c *copier) room(path string, left int64) error {
+	return room(filepath.Dir(path), max(0, c.total-c.done)+left)
 }
 
 // close ends what newCopier has begun. It leaves the copy to its owner.
@@ -192,7 +201,14 @@ func (c *copier) values(ctx context.Context) error {
 			return err
 		}
 		c.done += int64(n)
-		c.tell(c.done)
+		if c.tell != nil {
+			c.tell(uint64(c.done), uint64(max(c.done, c.total))) //nolint:gosec // sizes
+		}
+		// Others fill the disk, too, and the last of it is not for copies: on a full
+		// one it is there for ends.
+		if err := c.room(c.to.file.Name(), reserve/2); err != nil {
+			return err
+		}
 		if at = next; at.kind == "" {
 			return nil
 		}
