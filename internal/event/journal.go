@@ -87,8 +87,9 @@ type Journal struct {
 	written mark   // what is durable
 	next    mark   // what it will be with draft
 	draft   []byte // lines that are to be written
+	opening *line  // with which it begins, until that is durable
 	behind  bool   // something could not be written
-	torn    bool   // the line break behind the last line was taken away
+	torn    bool   // the line break behind the last line is not there, so that nobody relies on the file
 	passed  int    // events without a line since the last
 }
 
@@ -150,7 +151,8 @@ func (j *Journal) open(ctx context.Context, path string) error {
 	return nil
 }
 
-// load reads the file, and cuts off what is not as it was written.
+// load reads the file, and cuts off what is not as it was written. Until what that
+// was is there again, the file ends in the middle of a line.
 func (j *Journal) load(f *os.File) error {
 	last, first, err := scan(f, nil)
 	switch {
@@ -161,7 +163,8 @@ func (j *Journal) load(f *os.File) error {
 				return err
 			}
 		}
-		err = f.Truncate(last.size)
+		j.torn = last.size > 0
+		err = f.Truncate(max(0, last.size-1))
 	case err == nil && last.size == 0:
 		err = syncFolder(filepath.Dir(f.Name()))
 	}
@@ -195,7 +198,8 @@ func (j *Journal) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	return j.add(&line{Seq: anchor.Seq, Hash: hashText(anchor.Hash), Begin: j.deps.Server})
+	j.opening = &line{Seq: anchor.Seq, Hash: hashText(anchor.Hash), Begin: j.deps.Server}
+	return j.add(j.opening)
 }
 
 // follows says whether a store's log goes on from a place where it once was, or wraps
@@ -268,10 +272,32 @@ func (j *Journal) note(ctx context.Context, c *store.Change) error {
 	switch {
 	case j.behind && (due || j.passed >= retryEvery):
 		j.passed = 0
+		if err := j.probe(); err != nil {
+			return err
+		}
 		return j.catchUp(ctx)
-	case !c.More:
-		return j.flush()
+	case !c.More && !j.behind:
+		return j.flush(true)
 	}
+	return nil
+}
+
+// probe finds out whether the file takes more again, before that is sought in all of
+// the log that has passed meanwhile. It leaves the file without the end of its last
+// line.
+func (j *Journal) probe() error {
+	const some = 64 << 10 // without a line break
+	end := max(0, j.written.size-1)
+	if _, err := j.file.WriteAt(make([]byte, some), end); err != nil {
+		return err
+	}
+	if err := j.file.Sync(); err != nil {
+		return err
+	}
+	if err := j.file.Truncate(end); err != nil {
+		return err
+	}
+	j.torn = j.written.size > 0
 	return nil
 }
 
@@ -293,7 +319,7 @@ func (j *Journal) catchUp(ctx context.Context) error {
 			seen = entries[i].Seq
 		}
 		if len(entries) == 0 || len(j.draft) > enough {
-			if err := j.flush(); err != nil {
+			if err := j.flush(len(entries) == 0); err != nil {
 				return err
 			}
 		}
@@ -331,9 +357,9 @@ func (j *Journal) add(l *line) error {
 	return nil
 }
 
-// flush makes the draft durable.
-func (j *Journal) flush() error {
-	if len(j.draft) == 0 && !j.torn {
+// flush makes the draft durable. Unless the journal is whole then, it does not look so.
+func (j *Journal) flush(whole bool) error {
+	if len(j.draft) == 0 && j.torn != whole {
 		return nil
 	}
 	from := j.written.size
@@ -341,13 +367,17 @@ func (j *Journal) flush() error {
 		from--
 		j.draft = slices.Insert(j.draft, 0, '\n')
 	}
-	if _, err := j.file.WriteAt(j.draft, from); err != nil {
+	text := j.draft
+	if !whole {
+		text = text[:len(text)-1]
+	}
+	if _, err := j.file.WriteAt(text, from); err != nil {
 		return err
 	}
 	if err := j.file.Sync(); err != nil {
 		return err
 	}
-	j.torn, j.written, j.draft = false, j.next, j.draft[:0]
+	j.torn, j.opening, j.written, j.draft = !whole, nil, j.next, j.draft[:0]
 	return nil
 }
 
@@ -355,14 +385,15 @@ func (j *Journal) flush() error {
 // on it until it is complete again. Its last line loses its end, which needs no space.
 func (j *Journal) fail(err error) {
 	j.behind, j.next, j.draft = true, j.written, nil
-	if size := j.written.size; size > 0 {
-		if cut := j.file.Truncate(size - 1); cut == nil {
-			j.torn = true
-		} else {
-			err = errors.Join(err, cut)
-		}
-		err = errors.Join(err, j.file.Sync())
+	if j.opening != nil {
+		err = errors.Join(err, j.add(j.opening))
 	}
+	if cut := j.file.Truncate(max(0, j.written.size-1)); cut == nil {
+		j.torn = j.written.size > 0
+	} else {
+		err = errors.Join(err, cut)
+	}
+	err = errors.Join(err, j.file.Sync())
 	j.deps.Failed(fmt.Errorf("the journal of revocations could not be written, and is of no use for a restore until it is: %w", err))
 }
 
@@ -391,7 +422,7 @@ func (j *Journal) checkpoint(ctx context.Context) error {
 	if err := j.add(&line{Seq: last[0].Seq, Hash: hashText(last[0].Hash)}); err != nil {
 		return err
 	}
-	return j.flush()
+	return j.flush(true)
 }
 
 func syncFolder(dir string) error {

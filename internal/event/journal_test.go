@@ -233,63 +233,6 @@ func TestJournalWritesOnceForMany(t *testing.T) {
 	}
 }
 
-// Whatever call for the file fails, and once or for good: whoever reads the journal
-// after a change was answered finds it in there, or that he cannot rely on it. It is
-// complete again once it can be written, and after the next start.
-func TestJournalThatCannotBeWritten(t *testing.T) {
-	for call := 1; ; call++ {
-		for _, forGood := range []bool{false, true} {
-			s := newStory(t)
-			s.end(0)
-			j := s.open()
-			d := &flaky{fails: call, forGood: forGood}
-			j.On(func(inner event.Disk) event.Disk { d.Disk = inner; return d })
-			for n := 1; n <= 6; n++ {
-				s.end(n)
-				_, err := event.Revoked(t.Context(), s.path, s.server, s.store, store.Head{})
-				if err == nil && len(s.handles()) != n+1 {
-					t.Fatalf("call %d fails: %v is all that the journal names after %d ends", call, s.handles(), n)
-				}
-				if err != nil && !forGood && n > call {
-					t.Errorf("call %d failed, and still after the end %d: %v", call, n, err)
-				}
-			}
-			failed := d.calls >= call
-			if told := len(s.logged) > 0; told != failed {
-				t.Errorf("call %d: told of a failure: %v", call, s.logged)
-			}
-			_ = j.Close(t.Context()) // it may fail too
-			s.close(s.open())
-			if got := s.handles(); !slices.Equal(got, []string{"0", "1", "2", "3", "4", "5", "6"}) {
-				t.Errorf("call %d fails: after a start the journal names %v", call, got)
-			}
-			if !failed {
-				if call < 10 {
-					t.Errorf("only %d calls", call-1)
-				}
-				return
-			}
-		}
-	}
-}
-
-// A line that cannot be made for now is made later.
-func TestJournalThatLacksWhatIsLeft(t *testing.T) {
-	s := newStory(t)
-	j := s.open()
-	s.leftFails = true
-	s.end(1)
-	if _, err := event.Revoked(t.Context(), s.path, s.server, s.store, store.Head{}); !errors.Is(err, event.ErrJournal) {
-		t.Errorf("%v, want ErrJournal", err)
-	}
-	s.leftFails = false
-	s.happen(event.Event{Kind: event.PasswordChanged})
-	if got := s.noted(); !slices.Equal(got, []event.Kind{event.SessionEnded, event.PasswordChanged}) {
-		t.Errorf("noted %v", got)
-	}
-	s.close(j)
-}
-
 // Bytes that are no journal are none, and what is made of them is complete.
 func FuzzJournal(f *testing.F) {
 	s := newStory(f)
@@ -463,36 +406,4 @@ type fed struct {
 func (f *fed) Watch(_ store.Rev, w store.Watcher) (func(), error) {
 	f.tell = w
 	return func() {}, nil
-}
-
-// flaky is a file of which a call fails, or all from that on.
-type flaky struct {
-	event.Disk
-
-	fails, calls int
-	forGood      bool
-}
-
-var errDisk = errors.New("no space left")
-
-func (d *flaky) next() error {
-	if d.calls++; d.calls == d.fails || d.forGood && d.fails > 0 && d.calls > d.fails {
-		return errDisk
-	}
-	return nil
-}
-
-func (d *flaky) WriteAt(p []byte, at int64) (int, error) {
-	if err := d.next(); err != nil {
-		n, _ := d.Disk.WriteAt(p[:len(p)/2], at) // as a full disk does
-		return n, err
-	}
-	return d.Disk.WriteAt(p, at)
-}
-
-func (d *flaky) Sync() error {
-	if err := d.next(); err != nil {
-		return err
-	}
-	return d.Disk.Sync()
 }
