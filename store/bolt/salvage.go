@@ -216,7 +216,12 @@ func (m *miner) branch(depth int, id uint64, kind string, b bounds) error {
 		m.lose(kind, b.low, b.high)
 	}
 	if order.Uint16(p[8:]) == leafPage {
-		return m.leaf(depth, kind, all, b)
+		before := len(m.found.Lost)
+		err := m.leaf(depth, kind, all, b)
+		if len(m.found.Lost) > before {
+			m.disown(id, len(p))
+		}
+		return err
 	}
 	if !sound {
 		return nil // its children are looked for elsewhere
@@ -284,6 +289,14 @@ func (m *miner) page(id uint64) (p []byte, sound bool) {
 		t.seen[i/64] |= 1 << (i % 64)
 	}
 	return whole, sound
+}
+
+// disown has the pages be looked through that a page claims to go on in: not all that it
+// holds is good, so they may be others.
+func (m *miner) disown(id uint64, size int) {
+	for i := range uint64(size)/uint64(m.tree.pageSize) - 1 { //nolint:gosec // sizes
+		m.tree.seen[(id+1+i)/64] &^= 1 << ((id + 1 + i) % 64)
+	}
 }
 
 // extent returns where the last element of a page ends.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"sort"
 )
 
 // scan looks through all pages that the tree does not lead to.
@@ -100,7 +101,7 @@ func (m *miner) adopt() error {
 		slices.SortStableFunc(strays, func(a, b stray) int {
 			return cmp.Or(cmp.Compare(b.newest, a.newest), cmp.Compare(len(a.elements), len(b.elements)))
 		})
-		var spoken []bounds // for which a newer page has spoken
+		var spoken ranges // for which a newer page has spoken
 		for _, s := range strays {
 			for _, e := range s.elements {
 				if err := m.adoptOne(kind, e, spoken); err != nil {
@@ -108,13 +109,13 @@ func (m *miner) adopt() error {
 				}
 			}
 			last := s.elements[len(s.elements)-1].key
-			spoken = append(spoken, bounds{s.elements[0].key, append(slices.Clone(last), 0)})
+			spoken.add(bounds{s.elements[0].key, append(slices.Clone(last), 0)})
 		}
 	}
 	return nil
 }
 
-func (m *miner) adoptOne(kind string, e element, spoken []bounds) error {
+func (m *miner) adoptOne(kind string, e element, spoken ranges) error {
 	rev, _, err := unseal(kind, e.key, e.value)
 	if err != nil {
 		return err
@@ -129,13 +130,38 @@ func (m *miner) adoptOne(kind string, e element, spoken []bounds) error {
 	switch {
 	case there >= rev:
 		return nil
-	case there == 0 && kind != logKind && slices.ContainsFunc(spoken, func(b bounds) bool {
-		return bytes.Compare(e.key, b.low) >= 0 && bytes.Compare(e.key, b.high) < 0
-	}):
+	case there == 0 && kind != logKind && spoken.has(e.key):
 		return nil
 	}
 	if kind != logKind {
 		m.found.Doubtful[kind+string(e.key)] = true
 	}
 	return m.keep(kind, e)
+}
+
+// ranges are bounds in order, none of which touches the next: a file may have lost the
+// way to all of its pages.
+type ranges []bounds
+
+// behind returns how many of them begin at key or before.
+func (r ranges) behind(key []byte) int {
+	return sort.Search(len(r), func(i int) bool { return bytes.Compare(r[i].low, key) > 0 })
+}
+
+func (r ranges) has(key []byte) bool {
+	i := r.behind(key)
+	return i > 0 && bytes.Compare(key, r[i-1].high) < 0
+}
+
+// add adds bounds, which have an end.
+func (r *ranges) add(b bounds) {
+	from, to := r.behind(b.low), r.behind(b.high)
+	if from > 0 && bytes.Compare((*r)[from-1].high, b.low) >= 0 {
+		from--
+		b.low = (*r)[from].low
+	}
+	if to > from && bytes.Compare((*r)[to-1].high, b.high) > 0 {
+		b.high = (*r)[to-1].high
+	}
+	*r = slices.Replace(*r, from, to, b)
 }
