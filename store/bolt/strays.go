@@ -109,7 +109,7 @@ func (m *miner) adopt() error {
 				}
 			}
 			last := s.elements[len(s.elements)-1].key
-			spoken.add(bounds{s.elements[0].key, append(slices.Clone(last), 0)})
+			spoken = spoken.with(bounds{s.elements[0].key, append(slices.Clone(last), 0)})
 		}
 	}
 	return nil
@@ -153,15 +153,15 @@ func (r ranges) has(key []byte) bool {
 	return i > 0 && bytes.Compare(key, r[i-1].high) < 0
 }
 
-// add adds bounds, which have an end.
-func (r *ranges) add(b bounds) {
+// with adds bounds, which have an end.
+func (r ranges) with(b bounds) ranges {
 	from, to := r.behind(b.low), r.behind(b.high)
-	if from > 0 && bytes.Compare((*r)[from-1].high, b.low) >= 0 {
+	if from > 0 && bytes.Compare(r[from-1].high, b.low) >= 0 {
 		from--
-		b.low = (*r)[from].low
+		b.low = r[from].low
 	}
-	if to > from && bytes.Compare((*r)[to-1].high, b.high) > 0 {
-		b.high = (*r)[to-1].high
+	if to > from && bytes.Compare(r[to-1].high, b.high) > 0 {
+		b.high = r[to-1].high
 	}
-	*r = slices.Replace(*r, from, to, b)
+	return slices.Replace(r, from, to, b)
 }

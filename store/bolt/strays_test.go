@@ -14,7 +14,7 @@ func TestRanges(t *testing.T) {
 		for range 1 + random.IntN(20) {
 			low := random.IntN(250)
 			high := low + 1 + random.IntN(min(40, 255-low))
-			r.add(bounds{[]byte{byte(low)}, []byte{byte(high)}})
+			r = r.with(bounds{[]byte{byte(low)}, []byte{byte(high)}})
 			for i := low; i < high; i++ {
 				want[i] = true
 			}
