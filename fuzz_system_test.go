@@ -27,7 +27,7 @@ func TestSystemCampaignFuzz(t *testing.T) {
 	targets := fuzzTargets(t)
 	turns := slices.Collect(slices.Chunk(targets, atOnce))
 	campaign.Run(t, campaign.Plan{
-		Name: "fuzzing", Trials: rounds * len(turns), Few: 2,
+		Name: "fuzzing", Trials: rounds * len(turns), Few: 1,
 		About: fmt.Sprintf("a minute of two of %d targets", len(targets)),
 		Must:  []string{"inputs that break a target"},
 	}, func(r *campaign.Trial) {
