@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -153,18 +152,6 @@ func TestSystemJobsOnAFullDisk(t *testing.T) {
 			}
 		}
 	}
-	fill := func(left int64) (filler string) {
-		t.Helper()
-		filler = filepath.Join(dir, fmt.Sprint("filler", left))
-		var fs syscall.Statfs_t
-		if err := syscall.Statfs(dir, &fs); err != nil {
-			t.Fatal(err)
-		}
-		if err := takeSpace(filler, int64(fs.Bavail)*fs.Bsize-left); err != nil {
-			t.Fatal(err)
-		}
-		return filler
-	}
 	for _, action := range []string{"backupStore", "compactStore"} {
 		var job struct {
 			JobID, State string
@@ -174,14 +161,14 @@ func TestSystemJobsOnAFullDisk(t *testing.T) {
 		for job.BytesDone == 0 && job.State == "running" {
 			admin.must(t, action, params{"jobId": job.JobID, "waitSeconds": 0}, &job)
 		}
-		filler := fill(1 << 20)
+		filler := fillRest(t, dir, 1<<20)
 		refused("while others fill the disk", action, admin.call(t.Context(), action, params{"jobId": job.JobID, "waitSeconds": 30}, nil))
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	filler := fill(0)
+	filler := fillRest(t, dir, 0)
 	issuer := newClient(p, staff.issuerKey.AuthToken)
 	defer issuer.close()
 	err := error(nil)
