@@ -50,7 +50,7 @@ func TestAFailedDiskIsCopiedAtTheNextStart(t *testing.T) {
 	_ = s.Close() // says that the file is closed already
 	text, err := os.ReadFile(path + markerFile)
 	if err != nil || !strings.HasPrefix(string(text), "2026-03-01T12:00:00Z ") || !strings.Contains(string(text), os.ErrClosed.Error()) {
-		t.Errorf("marker %q, %v, want when and why", text, err)
+		t.Fatalf("marker %q, %v, want when and why", text, err)
 	}
 	before, err := os.Stat(path)
 	if err != nil {
