@@ -222,10 +222,12 @@ func (k *Keeper) backup(ctx context.Context, j *job, name string, by event.Event
 	if err := bolt.SweepBackups(dir); err != nil {
 		return err
 	}
-	sum, err := k.deps.Files.Backup(ctx, filepath.Join(dir, name+Suffix), k.options(j))
+	path := filepath.Join(dir, name+Suffix)
+	sum, err := k.deps.Files.Backup(ctx, path, k.options(j))
 	if err != nil {
 		return err
 	}
+	bolt.Give(path)
 	j.mu.Lock()
 	j.now.FileBytes, j.now.Revision, j.now.LogHead = sum.Size, uint64(sum.Rev), sum.Head.String()
 	j.mu.Unlock()
@@ -243,6 +245,7 @@ func makeFolder(dir string) error {
 		}
 		return err
 	}
+	bolt.Give(dir)
 	above, err := os.Open(filepath.Dir(dir))
 	if err != nil {
 		return err

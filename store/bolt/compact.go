@@ -34,6 +34,7 @@ func (s *Store) Compact(ctx context.Context, o CopyOptions) (before, after int64
 		return before, 0, err
 	}
 	defer c.close()
+	Give(draft)
 	_, err = c.copy(ctx, false)
 	if err == nil {
 		err = c.verify(ctx)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 
@@ -21,6 +23,7 @@ func rewrite(ctx context.Context, from *os.File, path string) error {
 	if err != nil {
 		return err
 	}
+	Give(path)
 	st, err := take(ctx, from, func(kind string, name, value []byte) error {
 		if _, _, err := unseal(kind, name, value); err != nil || kind == metaKind {
 			return err
@@ -32,6 +35,19 @@ func rewrite(ctx context.Context, from *os.File, path string) error {
 		return err
 	}
 	return b.finish(st)
+}
+
+// Give gives a new file or folder to whom the folder belongs to that it is in, as far as
+// that is possible: root may work on the data of a server that has fewer rights, and has
+// to open it again.
+func Give(path string) {
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil || os.Geteuid() != 0 {
+		return
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		_ = os.Lchown(path, int(owner.Uid), int(owner.Gid)) // a root without that right leaves it
+	}
 }
 
 // A builder fills a new file with stored values. It is quickest, and the file
