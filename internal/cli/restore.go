@@ -82,7 +82,7 @@ On a new machine, put revocations.log of the old one into the data folder first.
 	addOutput(cmd, formatTable, formatJSON)
 	f := cmd.Flags()
 	f.Bool("accept-resurrected-keys", false, "without a usable journal let all API keys live, those too that were revoked since")
-	f.Bool("dry-run", false, "tell what would be, and change nothing")
+	f.Bool("dry-run", false, "tell what would be, and change nothing; the server must be stopped for it, too")
 	f.Bool("yes", false, "do not ask")
 	return cmd
 }
@@ -128,8 +128,11 @@ func restoreOptions(cmd *cobra.Command, file string) (*RestoreOptions, error) {
 	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("there is no folder %s: make it, or name another with --data", o.Dir)
 	}
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+	switch info, err := os.Stat(file); {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, errors.New("there is no such backup")
+	case err == nil && !info.Mode().IsRegular(): // opening a pipe would wait for ever
+		return nil, errors.New("that is no file: name the file of a backup")
 	}
 	o.AcceptKeys, _ = cmd.Flags().GetBool("accept-resurrected-keys")
 	o.DryRun, _ = cmd.Flags().GetBool("dry-run")
@@ -184,7 +187,7 @@ func (r *Restored) text(o *RestoreOptions) string {
 		{"API keys ended", ended},
 		{"API keys that live on", r.KeysLiving},
 	}))
-	b.WriteString("\n\n" + r.decision() + "\n")
+	b.WriteString("\n\n" + r.decision(o.Journal) + "\n")
 	if len(r.Accounts) > 0 {
 		var rows []table.Row
 		for _, a := range r.Accounts {
@@ -205,14 +208,15 @@ func (r *Restored) text(o *RestoreOptions) string {
 	return b.String()
 }
 
-func (r *Restored) decision() string {
+func (r *Restored) decision(journal string) string {
+	doubt := r.Journal + " (" + journal + ")"
 	switch r.Keys {
 	case "journal":
 		return "The journal of revocations knows all that was taken away since the backup, and decided."
 	case "accepted":
-		return "Nothing is known of what was revoked since the backup: " + r.Journal + ".\nAll API keys of the backup live, those too that were revoked since."
+		return "Nothing is known of what was revoked since the backup: " + doubt + ".\nAll API keys of the backup live, those too that were revoked since."
 	}
-	return "Nothing is known of what was revoked since the backup: " + r.Journal + ".\nSo all API keys have ended; --accept-resurrected-keys would let them live."
+	return "Nothing is known of what was revoked since the backup: " + doubt + ".\nSo all API keys have ended; --accept-resurrected-keys would let them live."
 }
 
 // next is what to do then.

@@ -448,7 +448,7 @@ type Revocation struct {
 func Revoked(ctx context.Context, path, server string, backup store.Store, head store.Head) ([]Revocation, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: there is none at %s", ErrJournal, path)
+		return nil, fmt.Errorf("%w: there is none", ErrJournal)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrJournal, err)
@@ -479,7 +479,7 @@ func Revoked(ctx context.Context, path, server string, backup store.Store, head 
 	case err != nil:
 		return nil, err
 	case first == nil:
-		return nil, fmt.Errorf("%w: %s is empty", ErrJournal, path)
+		return nil, fmt.Errorf("%w: it is empty", ErrJournal)
 	case first.Begin != server:
 		return nil, fmt.Errorf("%w: it is of another server than the backup", ErrJournal)
 	case known == nil:

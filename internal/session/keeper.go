@@ -191,8 +191,8 @@ func (k *Keeper) now() int64 { return k.at(k.clock.Now().Unix()) }
 
 // sure returns the second that has surely come: what is forgotten for good goes by it.
 func (k *Keeper) sure() int64 {
-	doubt := clock.Doubt(k.clock)
-	return k.now() - int64((doubt+time.Second-1)/time.Second)
+	now := k.now() // first: the clock may leap in between
+	return now - int64((clock.Doubt(k.clock)+time.Second-1)/time.Second)
 }
 
 // at returns the later of a moment and the latest that it has returned. Time never

@@ -14,8 +14,8 @@ import (
 
 // A salvaged store may lack the end of a session that it still has, or have a record
 // of before its end. Of such a session the log of changes may know: if it is whole,
-// and has the session's creation, it has the end too. What cannot be decided so is
-// ended.
+// and has the session's creation, it has the end too, and whatever else the record may
+// be of before. What cannot be decided so is ended.
 
 // A Mending ends what a salvaged store must not keep alive.
 type Mending struct {
@@ -107,11 +107,13 @@ func (w *Mending) decide(ctx context.Context, open map[api.ID]*Record, suspects 
 			if !ok || open[h] == nil {
 				continue
 			}
-			switch e.Kind { //nolint:exhaustive // of births and deaths
+			switch e.Kind { //nolint:exhaustive // of births, deaths and what takes something away
 			case event.SessionCreated:
 				born[h] = true
 			case event.SessionEnded, event.SessionExpired, event.SessionEvicted:
 				dead[h] = true
+			case event.SessionRotated, event.SessionAltered: // a record of before would have the old token be good
+				dead[h] = dead[h] || w.Doubtful(liveKey(h))
 			}
 		}
 	}
