@@ -61,8 +61,16 @@ func (d *Dispatcher) Serve(ctx context.Context, r *api.Request, dst []byte) api.
 // maxAnswer bounds what one request can make the server hold, in bytes.
 const maxAnswer = 8 << 20
 
+// fits reports whether the answer to a request may take so many bytes, for somebody
+// who is known or for a stranger.
+func fits(r *api.Request, bytes int, known bool) bool {
+	return r.Room == nil || r.Room.Grow(bytes, known)
+}
+
+func noRoom() *api.Error { return tooMany("large answers wait to be read") }
+
 // keptResult is the largest memory that is kept for the next request.
-const keptResult = 64 << 10
+const keptResult = 1 << 20
 
 // answer adds the status to a single envelope's answer.
 func answer(cfg *config.Config, body []byte, failure *api.Error) api.Answer {
@@ -108,9 +116,37 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 
 	err := d.serve(ctx, c, r, item)
 	failure := Classify(err)
+	begin := len(dst)
 	dst = d.appendAnswer(dst, c, item, failure)
+	if !fits(r, len(dst), c.who != nil) && c.canWait(failure) {
+		c.debug, err = false, noRoom()
+		failure = Classify(err)
+		dst = d.appendAnswer(dst[:begin], c, item, failure)
+	}
 	d.log(c, failure, err, begun)
 	return dst, failure
+}
+
+// canWait reports whether an answer may be taken back and asked for again: whatever it
+// tells of, nothing was changed. What gateways and browsers ask all the time is small,
+// and is not put off.
+func (c *call) canWait(failure *api.Error) bool {
+	switch {
+	case c.action == nil:
+		return true
+	case failure != nil && failure.Code == api.OutcomeUnknown:
+		return false
+	}
+	switch c.action.Work {
+	case Listing, Reading, Watching:
+		return true
+	case Quick:
+		return c.who == nil
+	case Writing:
+		return failure != nil
+	case Ending:
+	}
+	return false
 }
 
 // serve is the path of every request. It leaves the result in c.

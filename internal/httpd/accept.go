@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sessiond/internal/config"
@@ -114,6 +115,8 @@ type gate struct {
 	telling   int
 	shut      bool
 	capacity  int // what the process has file descriptors for; 0 unknown
+
+	unsent atomic.Int64 // bytes of answers beyond keptBody that are being made or sent
 }
 
 // maxTelling is how many clients are told at a time that they are not served.

@@ -43,6 +43,7 @@ type conn struct {
 	close  sync.Once
 
 	reading, writing deadline
+	unsent           int64 // how much of gate.unsent is its answer's
 
 	head         head
 	request      api.Request
@@ -131,7 +132,9 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	case fasthttp.StateActive: // a request that came together with the one before
 		unwrap(nc).state.CompareAndSwap(idle, active)
 	case fasthttp.StateIdle:
-		unwrap(nc).state.CompareAndSwap(active, idle)
+		c := unwrap(nc)
+		c.hold(0)
+		c.state.CompareAndSwap(active, idle)
 	}
 }
 
@@ -163,6 +166,7 @@ const (
 func (c *conn) Close() error {
 	var err error
 	c.close.Do(func() {
+		c.hold(0)
 		if c.linger.Load() {
 			c.discardInput()
 		}

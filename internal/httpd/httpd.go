@@ -7,11 +7,12 @@
 // request on the wire is at most one call of the Handler; what a proxy and
 // fasthttp might read differently is refused, and the connection closed; a call
 // of the Handler that began before Shutdown is answered; running out of file
-// descriptors pauses accepting and ends nothing.
+// descriptors pauses accepting and ends nothing; what large answers take until
+// they are sent is bounded.
 //
 // How a connection goes: listen.go binds, accept.go admits, conn.go is the
 // connection, head.go reads the header lines once, guard.go decides, serve below
-// calls the Handler, fault.go words the refusals, manage.go opens, closes and
+// calls the Handler, unsent.go bounds what it makes, fault.go words the refusals, manage.go opens, closes and
 // pauses listeners while all runs, shutdown.go ends it.
 package httpd
 
@@ -77,7 +78,7 @@ type names struct {
 const (
 	readBuffer  = 16 << 10 // and so the limit of a header
 	writeBuffer = 4 << 10
-	keptBody    = 64 << 10 // larger buffers are not kept by an idle connection
+	keptBody    = 16 << 10 // larger buffers are not kept by an idle connection
 )
 
 // New returns a server that calls h; with nil it turns requests away until Begin. The
@@ -179,15 +180,22 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx, c *conn, cfg *config.Config) {
 		Bearer:    c.bearer(),
 		Address:   c.clientAddress(cfg, ctx.Request.Header.RawHeaders()),
 		UserAgent: c.userAgent(),
+		Room:      c,
 	}
 	buffer := ctx.Response.SwapBody(nil)
 	answer := s.handler.Serve(s.ctx, &c.request, buffer[:0])
 	c.request = api.Request{}
-	if cap(answer.Body) <= keptBody {
+	switch {
+	case cap(answer.Body) <= keptBody:
 		ctx.Response.SwapBody(answer.Body)
-	} else {
+		c.hold(0)
+	case len(answer.Body) <= keptBody: // what it had room for is not needed after all
+		ctx.Response.SwapBody(append(buffer[:0], answer.Body...))
+		c.hold(0)
+	default:
 		ctx.Response.SwapBody(buffer[:0])
 		ctx.Response.SetBodyRaw(answer.Body)
+		c.hold(cap(answer.Body))
 	}
 	ctx.Request.ReleaseBody(keptBody)
 	if answer.Status != 0 {
