@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -412,7 +411,7 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger, progress
 	if o.Config.Storage.Type == "memory" {
 		return mem.New(), nil
 	}
-	if err := makeFolder(o.Dir); err != nil {
+	if err := bolt.MakeFolder(o.Dir); err != nil {
 		return nil, fmt.Errorf("the data folder cannot be made: %w; choose another one with --data", err)
 	}
 	if info, err := os.Stat(o.Dir); err == nil && info.Mode().Perm()&0o077 != 0 {
@@ -443,25 +442,6 @@ func keeper(ctx context.Context, st store.Store, o cli.ServeOptions, c clock.Clo
 		d.Files = files
 	}
 	return upkeep.New(ctx, d)
-}
-
-// makeFolder makes a folder, and those above it, unless it is there: durably, since
-// what is acknowledged in it must not go with its name.
-func makeFolder(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = makeFolder(filepath.Dir(dir)); err == nil {
-			err = os.Mkdir(dir, 0o700)
-		}
-	}
-	if err != nil {
-		return os.MkdirAll(dir, 0o700) // it is there, or the reason why not
-	}
-	above, err := os.Open(filepath.Dir(dir))
-	if err != nil {
-		return err
-	}
-	return errors.Join(above.Sync(), above.Close())
 }
 
 // checkInChild keeps what a damaged file might do to a program out of this process.

@@ -167,6 +167,8 @@ func (j *Journal) load(f *os.File) error {
 		err = f.Truncate(max(0, last.size-1))
 	case err == nil && last.size == 0:
 		err = syncFolder(filepath.Dir(f.Name()))
+	case err == nil:
+		err = f.Sync() // who wrote the last lines may have been killed before he came to it
 	}
 	if err == nil && first != nil && first.Begin != j.deps.Server {
 		err = fmt.Errorf("%w: it is of another server: move it away, or name another file as storage.revocationLog", ErrJournal)

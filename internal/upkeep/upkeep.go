@@ -12,8 +12,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
@@ -216,9 +214,10 @@ func (j *job) wait(ctx context.Context, wait time.Duration) (api.Job, error) {
 
 func (k *Keeper) backup(ctx context.Context, j *job, name string, by event.Event) error {
 	dir := filepath.Join(k.deps.Dir, Folder)
-	if err := makeFolder(dir); err != nil {
+	if err := bolt.MakeFolder(dir); err != nil {
 		return fmt.Errorf("the folder of backups cannot be made: %w", err)
 	}
+	bolt.Give(dir)
 	if err := bolt.SweepBackups(dir); err != nil {
 		return err
 	}
@@ -234,23 +233,6 @@ func (k *Keeper) backup(ctx context.Context, j *job, name string, by event.Event
 	k.deps.Log.Info("backed up", logging.Str("backup", name), logging.Int("bytes", int(sum.Size)), logging.Str("logHead", sum.Head.String()))
 	by.Kind, by.Service = event.StoreBackedUp, name
 	return k.record(ctx, by)
-}
-
-// makeFolder makes a folder, unless it is there: durably, as what is in it.
-func makeFolder(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
-		return err
-	}
-	bolt.Give(dir)
-	above, err := os.Open(filepath.Dir(dir))
-	if err != nil {
-		return err
-	}
-	return errors.Join(above.Sync(), above.Close())
 }
 
 func (k *Keeper) compact(ctx context.Context, j *job, by event.Event) error {

@@ -65,6 +65,9 @@ func settle(ctx context.Context, f *os.File, path string, o *Options) (replaced 
 		err = sweep(path)
 	}
 	if err == nil {
+		err = keep(f)
+	}
+	if err == nil {
 		err = o.Check(ctx, f, o.Progress)
 	}
 	if err == nil {
@@ -78,6 +81,20 @@ func settle(ctx context.Context, f *os.File, path string, o *Options) (replaced 
 		o.Upgrading(int(st.format), kept)
 	}
 	return false, err
+}
+
+// keep makes durable what is read from now on, and the name of the file: who wrote it
+// may have been killed before he had seen to either. An end that shows is not asked for
+// again, and what is acknowledged must not go with the name.
+func keep(f *os.File) error {
+	err := f.Sync()
+	if err == nil {
+		err = dirSync(filepath.Dir(f.Name()))
+	}
+	if err != nil {
+		return fmt.Errorf("bolt: the data folder cannot be written: %w", err)
+	}
+	return nil
 }
 
 func isReplaced(f *os.File, path string) (bool, error) {
@@ -210,6 +227,22 @@ func sweep(path string) error {
 		}
 	}
 	return nil
+}
+
+// MakeFolder makes a folder for a store or its copies, and those above it, unless it is
+// there: durably, since what is acknowledged in it must not go with its name.
+func MakeFolder(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = MakeFolder(filepath.Dir(dir)); err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+	}
+	if err != nil {
+		_ = dirSync(filepath.Dir(dir)) // who made it may have been killed before he came to this
+		return os.MkdirAll(dir, 0o700) // it is there, or the reason why not
+	}
+	return dirSync(filepath.Dir(dir))
 }
 
 // dirSync makes a change of a folder's names durable.
