@@ -88,6 +88,7 @@ var testPackages = []string{"internal/campaign", "internal/faultfs", "store/faul
 var borrowers = map[string]string{
 	"internal/bench github.com/valyala/fasthttp": "the bare server that ours is compared with",
 	"internal/bench go.etcd.io/bbolt":            "the bare store that ours is compared with",
+	"main go.etcd.io/bbolt":                      "makes a file of an earlier format of one of ours",
 }
 
 // globals are the package-level variables that may be outside tests; none is

@@ -116,14 +116,14 @@ func (n *nthTemplate) trial(r *campaign.Trial, op faultfs.Op, nth int, errno sys
 	var met <-chan struct{}
 	atStart := isNew || rand.N(4) == 0
 	if atStart {
-		met = f.Fail(op, nth, errno)
+		met = f.Fail(faultfs.Call{On: op, Nth: nth}, errno)
 	}
 	switch p := begin(r, r.T, h); {
 	case p != nil && isNew:
 		p.kill()
 	case p != nil:
 		if !atStart {
-			met = f.Fail(op, nth, errno)
+			met = f.Fail(faultfs.Call{On: op, Nth: nth}, errno)
 		}
 		l.loadUntil(r.T, p, func() {
 			select {

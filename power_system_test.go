@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -57,7 +58,7 @@ func TestSystemCampaignPowerTorn(t *testing.T) {
 			f.Unmount()
 		}
 		f = newFaulty(t, "")
-		f.Delay(time.Millisecond) // so that most cuts come between a write and the end of its sync
+		f.Delay(faultfs.Sync, time.Millisecond) // so that most cuts come between a write and the end of its sync
 		return newHome(t, crowded()).at(f.at)
 	}
 	c.end = func(r *campaign.Trial, kill func()) {
@@ -68,12 +69,12 @@ func TestSystemCampaignPowerTorn(t *testing.T) {
 		}
 		if rand.N(4) == 0 { // in place of a call, and not beside it
 			select {
-			case <-f.CutAt(faultfs.Write|faultfs.Sync|faultfs.Truncate|faultfs.Name, 1+rand.N(20), loss):
+			case <-f.CutAt(faultfs.Call{On: faultfs.Change, Nth: 1 + rand.N(20)}, loss):
 			case <-time.After(time.Second): // nobody writes any more
 			}
 		}
 		f.cut(loss, kill)
-		f.Delay(time.Millisecond)
+		f.Delay(faultfs.Sync, time.Millisecond)
 	}
 	campaign.Run(t, campaign.Plan{
 		Name: "power cut under load, lost and torn writes", Trials: 200, Few: 10, Must: cycleMust(),
@@ -81,29 +82,37 @@ func TestSystemCampaignPowerTorn(t *testing.T) {
 	}, c.trial)
 }
 
-// Power cuts while the file is made: afterwards it opens or is not there, and the
-// server starts.
+// Power cuts while the file is made, and once the server has said that it is ready:
+// before that the file opens or is not there, after it it is there. The server starts.
 func TestSystemCampaignFirstCreation(t *testing.T) {
-	const calls = 40 // more than a first start makes
+	const calls = 40                // more than a first start makes
+	const cycle, made, cuts = 5, 3, // of five trials three are cut while the file is made
+		2*calls + 1
 	campaign.Run(t, campaign.Plan{
-		Name: "power cut during the first creation", Trials: 2 * calls, Few: 8, Must: []string{unopened},
-		About: "an empty data folder, and the power cut in place of the nth call that changes the disk, for n = 1 to 40, twice; of what was not synced all lost, or some sectors left",
+		Name: "power cut during the first creation", Trials: cuts / made * cycle, Few: 2 * cycle, Must: []string{unopened},
+		About: fmt.Sprintf("an empty data folder, and the power cut in place of the nth call that changes the disk, for n = 1 to %d, twice, or once the server says that it is ready; "+
+			"of what was not synced all lost, or some sectors left; the journal in the data folder or elsewhere", calls),
 	}, func(r *campaign.Trial) {
-		n, loss := 1+r.N*7%calls, faultfs.Loss(r.N/calls) // 7 and 40 have no divisor in common
-		if r.N < 8 {
-			loss = faultfs.Loss(r.N % 2)
+		at, n, loss := r.N/cycle*made+r.N%cycle, 0, faultfs.Loss(r.N/cycle%2)
+		if r.N%cycle < made {
+			n, loss = 1+at*7%calls, faultfs.Loss((at+at/calls)%2) // 7 and 40 have no divisor in common
 		}
 		f := newFaulty(r.T, "")
-		h := newHome(r.T, crowded()).at(f.at)
+		s := crowded()
+		if r.N%2 == 1 { // so that nobody else syncs the folder
+			s["storage"] = map[string]any{"revocationLog": filepath.Join(r.T.TempDir(), cli.JournalFile)}
+		}
+		h := newHome(r.T, s).at(f.at)
 		ready := false
-		cut := f.CutAt(faultfs.Write|faultfs.Sync|faultfs.Truncate|faultfs.Name, n, loss)
+		cut := f.CutAt(faultfs.Call{On: faultfs.Change, Nth: n}, loss)
 		p := h.launch(r.T)
 		select {
 		case <-cut:
 			r.Count("cuts before the server was ready", 1)
-		case <-p.output.address: // so many calls it does not make
+		case <-p.output.address:
 			ready = true
-		case <-time.After(20 * time.Second):
+			r.Count("cuts once it was ready", 1)
+		case <-time.After(startWithin):
 			r.T.Errorf("the server neither wrote nor started:\n%s", p.output)
 		}
 		f.cut(loss, p.kill)
@@ -118,7 +127,7 @@ func TestSystemCampaignFirstCreation(t *testing.T) {
 		default:
 			whole(r, h)
 		}
-		p = h.start(r.T)
+		p = opened(r, r.T, h)
 		hire(r.T, p)
 		p.kill()
 		f.Unmount()

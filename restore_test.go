@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -157,9 +158,7 @@ func valid(t *testing.T, p *process, token string) bool {
 // restore runs the command, and returns what it prints.
 func (h home) restore(t *testing.T, backup string, flags ...string) (code int, done cli.Restored, stderr string) {
 	t.Helper()
-	args := append([]string{"-test.run=^TestMainProcess$", "--", "restore", "--config", h.config, "--data", h.data, "--output", "json", backup}, flags...)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), childMark+"=1")
+	cmd := h.restoring(t.Context(), backup, flags...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -173,6 +172,13 @@ func (h home) restore(t *testing.T, backup string, flags ...string) (code int, d
 		t.Fatalf("restore: %v\n%s", err, out)
 	}
 	return 0, done, said.String()
+}
+
+func (h home) restoring(ctx context.Context, backup string, flags ...string) *exec.Cmd {
+	args := append([]string{"-test.run=^TestMainProcess$", "--", "restore", "--config", h.config, "--data", h.data, "--output", "json", backup}, flags...)
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(os.Environ(), childMark+"=1")
+	return cmd
 }
 
 func copyFile(t *testing.T, from, to string) {

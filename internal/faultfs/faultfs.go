@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,13 +20,27 @@ import (
 // Op is a set of kinds of calls.
 type Op int
 
-// The kinds of calls that change something.
+// The kinds of calls.
 const (
 	Write    Op = 1 << iota // one call may reach the file system as several, of up to 1 MiB
 	Sync                    // fsync and fdatasync, of files and folders
 	Truncate                // ftruncate and fallocate
-	Name                    // create, link, rename, unlink, mkdir, rmdir
+	Create                  // mkdir as well
+	Link
+	Rename
+	Unlink // rmdir as well
+	Read   // of a file, of what the system does not have in memory
+
+	Name   = Create | Link | Rename | Unlink
+	Change = Write | Sync | Truncate | Name
 )
+
+// Call is the Nth call of some kinds from now on, counted from 1.
+type Call struct {
+	On  Op
+	Nth int
+	Of  string // only calls about a file or folder with this in its name, or in its new one
+}
 
 // Loss is what a power cut takes.
 type Loss int
@@ -46,7 +61,8 @@ type FS struct {
 	mu     sync.Mutex
 	names  []change // not yet durable, oldest first
 	faults []*fault
-	delay  time.Duration // of a sync
+	slow   Op
+	delay  time.Duration // of slow calls
 	cut    bool
 }
 
@@ -62,10 +78,11 @@ type entry struct {
 
 // A fault happens once.
 type fault struct {
-	on      Op
-	left    int // calls until it happens
+	on      Call // as many calls until it happens
 	failing syscall.Errno
-	loss    *Loss // it is a power cut
+	loss    *Loss         // it is a power cut
+	held    chan struct{} // it waits until this is closed
+	release func()
 	met     chan struct{}
 }
 
@@ -86,20 +103,36 @@ func Mount(t testing.TB, backing, at string) *FS {
 // Unmount takes the file system away, also from whoever still uses it. A second
 // time it does nothing.
 func (f *FS) Unmount() {
+	f.mu.Lock()
+	for _, one := range f.faults {
+		if one.release != nil {
+			one.release()
+		}
+	}
+	f.mu.Unlock()
 	_ = syscall.Unmount(f.at, syscall.MNT_DETACH) // it is not mounted the second time
 	f.server.Wait()
 }
 
-// Fail makes the nth call of some kind from now on fail, counted from 1, and
-// returns a channel that is closed once it has. A write that fails writes nothing.
-func (f *FS) Fail(on Op, n int, with syscall.Errno) (met <-chan struct{}) {
-	return f.add(&fault{on: on, left: n, failing: with})
+// Fail makes a call fail, and returns a channel that is closed once it has. A write
+// that fails writes nothing.
+func (f *FS) Fail(c Call, with syscall.Errno) (met <-chan struct{}) {
+	return f.add(&fault{on: c, failing: with})
 }
 
-// CutAt cuts the power in place of the nth call of some kind from now on, counted
-// from 1, and returns a channel that is closed once it has.
-func (f *FS) CutAt(on Op, n int, loss Loss) (met <-chan struct{}) {
-	return f.add(&fault{on: on, left: n, failing: syscall.EIO, loss: &loss})
+// CutAt cuts the power in place of a call, and returns a channel that is closed once
+// it has.
+func (f *FS) CutAt(c Call, loss Loss) (met <-chan struct{}) {
+	return f.add(&fault{on: c, failing: syscall.EIO, loss: &loss})
+}
+
+// Hold makes a call wait until it is released, and returns a channel that is closed
+// once it waits. Whoever made it can be killed meanwhile, but is gone only after the
+// release, with which the call is done all the same.
+func (f *FS) Hold(c Call) (met <-chan struct{}, release func()) {
+	held := make(chan struct{})
+	release = sync.OnceFunc(func() { close(held) })
+	return f.add(&fault{on: c, held: held, release: release}), release
 }
 
 func (f *FS) add(one *fault) <-chan struct{} {
@@ -110,11 +143,11 @@ func (f *FS) add(one *fault) <-chan struct{} {
 	return one.met
 }
 
-// Delay makes each sync take so long.
-func (f *FS) Delay(d time.Duration) {
+// Delay makes each sync, or each read, take so long, and the others none.
+func (f *FS) Delay(on Op, d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.delay = d
+	f.slow, f.delay = on, d
 }
 
 // Cut cuts the power: every call fails from now on, and the folder backing holds
@@ -153,45 +186,60 @@ func (f *FS) Evict() {
 	f.root.evict()
 }
 
-// begin counts a call, and says whether it is to fail. It runs under mu.
-func (f *FS) begin(op Op) syscall.Errno {
-	failing := syscall.Errno(0)
+// begin counts a call about some names, and says whether it is to fail, and until
+// when it waits. It runs under mu.
+func (f *FS) begin(op Op, about string) (failing syscall.Errno, held <-chan struct{}) {
 	for _, one := range f.faults {
-		if f.cut || one.on&op == 0 || one.left == 0 {
+		if f.cut || one.on.On&op == 0 || one.on.Nth == 0 || !strings.Contains(about, one.on.Of) {
 			continue
 		}
-		if one.left--; one.left == 0 {
-			failing = one.failing
+		if one.on.Nth--; one.on.Nth == 0 {
+			failing, held = one.failing, one.held
 			if one.loss != nil {
 				f.cutPower(*one.loss)
 			}
 			close(one.met)
 		}
 	}
+	return failing, held
+}
+
+// do runs a call of some kind unless it is to fail. What it is about are names.
+func (f *FS) do(op Op, about string, call func() syscall.Errno) syscall.Errno {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	errno, held := f.begin(op, about)
+	if held != nil {
+		f.mu.Unlock()
+		<-held
+		f.mu.Lock()
+	}
 	if f.cut {
 		return syscall.EIO
 	}
-	return failing
-}
-
-// do runs a call of some kind unless it is to fail.
-func (f *FS) do(op Op, call func() syscall.Errno) syscall.Errno {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if errno := f.begin(op); errno != 0 {
+	if errno != 0 {
 		return errno
 	}
 	return call()
 }
 
-// slow makes the goroutine of a sync wait as long as a slow disk would.
-func (f *FS) slow() {
+// see is do for what is of no kind.
+func (f *FS) see(call func() syscall.Errno) syscall.Errno { return f.do(0, "", call) }
+
+// wait makes the goroutine of a call wait as long as a slow disk would.
+func (f *FS) wait(op Op) {
 	f.mu.Lock()
-	d := f.delay
+	slow, d := f.slow&op != 0, f.delay
 	f.mu.Unlock()
-	if d > 0 {
+	if slow && d > 0 {
 		<-time.After(d)
 	}
+}
+
+// nameOf returns one of the names of a node, empty if it has none any more.
+func nameOf(n fs.InodeEmbedder) string {
+	name, _ := n.EmbeddedInode().Parent()
+	return name
 }
 
 // note remembers a change of names until it is durable. It runs under mu.

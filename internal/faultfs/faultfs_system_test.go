@@ -52,7 +52,7 @@ func TestSystemWritersAreJudged(t *testing.T) {
 func lostBy(t *testing.T, role string, loss faultfs.Loss, after int) (lost int) {
 	t.Helper()
 	f, backing, at := mount(t)
-	f.Delay(time.Millisecond)
+	f.Delay(faultfs.Sync, time.Millisecond)
 	cmd := writer(t, role, at)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -229,14 +229,14 @@ func TestSystemWhatIsDurable(t *testing.T) {
 			resize(t, at, 3, true)
 		}, map[string]string{"old": "a\x00\x00"}},
 		{"a sync failed", func(t *testing.T, f *faultfs.FS, at string) {
-			f.Fail(faultfs.Sync, 1, syscall.EIO)
+			f.Fail(faultfs.Call{On: faultfs.Sync, Nth: 1}, syscall.EIO)
 			overwrite(t, at, "b", -1)
 			if text, err := os.ReadFile(filepath.Join(at, "old")); err != nil || string(text) != "baa" {
 				t.Errorf("it reads %q, %v", text, err)
 			}
 		}, map[string]string{"old": "aaa"}},
 		{"a sync failed, the next did not", func(t *testing.T, f *faultfs.FS, at string) {
-			f.Fail(faultfs.Sync, 1, syscall.EIO)
+			f.Fail(faultfs.Call{On: faultfs.Sync, Nth: 1}, syscall.EIO)
 			overwrite(t, at, "b", -1)
 			f.Evict()
 			if text, err := os.ReadFile(filepath.Join(at, "old")); err != nil || string(text) != "aaa" {
@@ -245,27 +245,61 @@ func TestSystemWhatIsDurable(t *testing.T) {
 			overwrite(t, at, "", 1)
 		}, map[string]string{"old": "aaa"}},
 		{"a sync failed, and it was written again", func(t *testing.T, f *faultfs.FS, at string) {
-			f.Fail(faultfs.Sync, 1, syscall.ENOSPC)
+			f.Fail(faultfs.Call{On: faultfs.Sync, Nth: 1}, syscall.ENOSPC)
 			overwrite(t, at, "b", -1)
 			overwrite(t, at, "c", 1)
 		}, map[string]string{"old": "caa"}},
 		{"the second write failed", func(t *testing.T, f *faultfs.FS, at string) {
-			met := f.Fail(faultfs.Write, 2, syscall.ENOSPC)
+			met := f.Fail(faultfs.Call{On: faultfs.Write, Nth: 2}, syscall.ENOSPC)
 			overwrite(t, at, "b", 1)
 			if err := os.WriteFile(filepath.Join(at, "old"), []byte("ccc"), 0); !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("%v, want no space", err)
 			}
 			<-met
 		}, map[string]string{"old": "baa"}}, // not the cutting off before the write either
+		{"what is about another file does not count", func(t *testing.T, f *faultfs.FS, at string) {
+			f.Fail(faultfs.Call{On: faultfs.Change, Nth: 1, Of: "new"}, syscall.EIO)
+			overwrite(t, at, "b", 1)
+			if _, err := os.Create(filepath.Join(at, "new")); !errors.Is(err, syscall.EIO) {
+				t.Errorf("%v, want an I/O error", err)
+			}
+			create(t, at, "newer")
+			must(t, sync(at))
+		}, map[string]string{"old": "baa", "newer": "newer"}},
+		{"a removal failed, the creation before it did not", func(t *testing.T, f *faultfs.FS, at string) {
+			f.Fail(faultfs.Call{On: faultfs.Unlink, Nth: 1}, syscall.EIO)
+			create(t, at, "new")
+			if err := os.Remove(filepath.Join(at, "old")); !errors.Is(err, syscall.EIO) {
+				t.Errorf("%v, want an I/O error", err)
+			}
+			must(t, sync(at))
+		}, map[string]string{"old": "aaa", "new": "new"}},
+		{"a write was held", func(t *testing.T, f *faultfs.FS, at string) {
+			met, release := f.Hold(faultfs.Call{On: faultfs.Write, Nth: 1})
+			written := make(chan struct{})
+			go func() {
+				defer close(written)
+				overwrite(t, at, "b", 1)
+			}()
+			<-met
+			must(t, sync(at)) // others go on
+			select {
+			case <-written:
+				t.Error("it did not wait")
+			default:
+			}
+			release()
+			<-written
+		}, map[string]string{"old": "baa"}},
 		{"a resize failed", func(t *testing.T, f *faultfs.FS, at string) {
-			f.Fail(faultfs.Truncate, 1, syscall.EIO)
+			f.Fail(faultfs.Call{On: faultfs.Truncate, Nth: 1}, syscall.EIO)
 			if err := os.Truncate(filepath.Join(at, "old"), 1); !errors.Is(err, syscall.EIO) {
 				t.Errorf("%v, want an I/O error", err)
 			}
 			overwrite(t, at, "", 1)
 		}, map[string]string{"old": "aaa"}},
 		{"the power went in place of a sync", func(t *testing.T, f *faultfs.FS, at string) {
-			f.CutAt(faultfs.Sync, 2, faultfs.All)
+			f.CutAt(faultfs.Call{On: faultfs.Sync, Nth: 2}, faultfs.All)
 			overwrite(t, at, "b", 1)
 			overwrite(t, at, "c", -1)
 			if err := os.WriteFile(filepath.Join(at, "new"), nil, 0o600); !errors.Is(err, syscall.EIO) {

@@ -46,12 +46,13 @@ var (
 // Open gives no handle, so that every call comes to the file. The kernel keeps no
 // page from one opening to the next.
 func (f *file) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
-	return nil, 0, f.fs.do(0, func() syscall.Errno { return 0 })
+	return nil, 0, f.fs.see(func() syscall.Errno { return 0 })
 }
 
 func (f *file) Read(_ context.Context, _ fs.FileHandle, into []byte, at int64) (fuse.ReadResult, syscall.Errno) {
 	n := 0
-	errno := f.fs.do(0, func() syscall.Errno {
+	f.fs.wait(Read)
+	errno := f.fs.do(Read, nameOf(f), func() syscall.Errno {
 		n = copy(into, f.data[min(int(at), len(f.data)):])
 		return 0
 	})
@@ -59,7 +60,7 @@ func (f *file) Read(_ context.Context, _ fs.FileHandle, into []byte, at int64) (
 }
 
 func (f *file) Write(_ context.Context, _ fs.FileHandle, what []byte, at int64) (uint32, syscall.Errno) {
-	errno := f.fs.do(Write, func() syscall.Errno {
+	errno := f.fs.do(Write, nameOf(f), func() syscall.Errno {
 		f.grow(int(at) + len(what))
 		copy(f.data[at:], what)
 		f.mark(int(at), int(at)+len(what))
@@ -91,7 +92,7 @@ func (f *file) Setattr(ctx context.Context, h fs.FileHandle, in *fuse.SetAttrIn,
 	if resize {
 		op = Truncate
 	}
-	if errno := f.fs.do(op, func() syscall.Errno {
+	if errno := f.fs.do(op, nameOf(f), func() syscall.Errno {
 		if mode, ok := in.GetMode(); ok {
 			f.mode = mode & permissions
 		}
@@ -116,7 +117,7 @@ func (f *file) resize(size int) {
 }
 
 func (f *file) Allocate(_ context.Context, _ fs.FileHandle, at, n uint64, mode uint32) syscall.Errno {
-	return f.fs.do(Truncate, func() syscall.Errno {
+	return f.fs.do(Truncate, nameOf(f), func() syscall.Errno {
 		if mode&^keepSize != 0 {
 			return syscall.EOPNOTSUPP
 		}
@@ -128,7 +129,7 @@ func (f *file) Allocate(_ context.Context, _ fs.FileHandle, at, n uint64, mode u
 }
 
 func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	return f.fs.do(0, func() syscall.Errno {
+	return f.fs.see(func() syscall.Errno {
 		out.Mode, out.Size, out.Blksize = f.mode, uint64(len(f.data)), hole
 		out.Blocks = (out.Size + sector - 1) / sector
 		out.Nlink = 1
@@ -141,7 +142,7 @@ func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) sy
 func (f *file) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	var size int
 	var written map[int][]byte
-	if errno := f.fs.do(Sync, func() syscall.Errno {
+	if errno := f.fs.do(Sync, nameOf(f), func() syscall.Errno {
 		size, written = len(f.data), make(map[int][]byte, len(f.dirty))
 		for s := range f.dirty {
 			written[s] = bytes.Clone(part(f.data, s))
@@ -151,8 +152,8 @@ func (f *file) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 		f.drop()
 		return errno
 	}
-	f.fs.slow()
-	return f.fs.do(0, func() syscall.Errno {
+	f.fs.wait(Sync)
+	return f.fs.see(func() syscall.Errno {
 		f.disk = sized(f.disk, size)
 		for s, was := range written {
 			copy(part(f.disk, s), was)

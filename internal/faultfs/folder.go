@@ -54,7 +54,7 @@ func (d *folder) newFile(ctx context.Context, mode uint32, data []byte) *file {
 
 func (d *folder) Create(ctx context.Context, name string, _, mode uint32, _ *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
 	var made *file
-	errno := d.fs.do(Name, func() syscall.Errno {
+	errno := d.fs.do(Create, name, func() syscall.Errno {
 		if d.GetChild(name) != nil {
 			return syscall.EEXIST
 		}
@@ -69,7 +69,7 @@ func (d *folder) Create(ctx context.Context, name string, _, mode uint32, _ *fus
 
 func (d *folder) Mkdir(ctx context.Context, name string, mode uint32, _ *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	var made *folder
-	errno := d.fs.do(Name, func() syscall.Errno {
+	errno := d.fs.do(Create, name, func() syscall.Errno {
 		made = d.newFolder(ctx, mode)
 		return d.fs.note(entry{d, name, made})
 	})
@@ -80,7 +80,7 @@ func (d *folder) Mkdir(ctx context.Context, name string, mode uint32, _ *fuse.En
 }
 
 func (d *folder) Link(_ context.Context, target fs.InodeEmbedder, name string, _ *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	errno := d.fs.do(Name, func() syscall.Errno { return d.fs.note(entry{d, name, target}) })
+	errno := d.fs.do(Link, nameOf(target)+" "+name, func() syscall.Errno { return d.fs.note(entry{d, name, target}) })
 	if errno != 0 {
 		return nil, errno
 	}
@@ -88,7 +88,7 @@ func (d *folder) Link(_ context.Context, target fs.InodeEmbedder, name string, _
 }
 
 func (d *folder) Rename(_ context.Context, name string, to fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
-	return d.fs.do(Name, func() syscall.Errno {
+	return d.fs.do(Rename, name+" "+newName, func() syscall.Errno {
 		into, ok := to.(*folder)
 		node := d.GetChild(name)
 		switch {
@@ -104,11 +104,11 @@ func (d *folder) Rename(_ context.Context, name string, to fs.InodeEmbedder, new
 }
 
 func (d *folder) Unlink(_ context.Context, name string) syscall.Errno {
-	return d.fs.do(Name, func() syscall.Errno { return d.fs.note(entry{d, name, nil}) })
+	return d.fs.do(Unlink, name, func() syscall.Errno { return d.fs.note(entry{d, name, nil}) })
 }
 
 func (d *folder) Rmdir(_ context.Context, name string) syscall.Errno {
-	return d.fs.do(Name, func() syscall.Errno {
+	return d.fs.do(Unlink, name, func() syscall.Errno {
 		if below := d.GetChild(name); below != nil && len(below.Children()) > 0 {
 			return syscall.ENOTEMPTY
 		}
@@ -119,11 +119,11 @@ func (d *folder) Rmdir(_ context.Context, name string) syscall.Errno {
 // Fsync makes the changes of the folder's names durable. One that fails drops none
 // of them: the next sync may still make them so.
 func (d *folder) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
-	if errno := d.fs.do(Sync, func() syscall.Errno { return 0 }); errno != 0 {
+	if errno := d.fs.do(Sync, nameOf(d), func() syscall.Errno { return 0 }); errno != 0 {
 		return errno
 	}
-	d.fs.slow()
-	return d.fs.do(0, func() syscall.Errno {
+	d.fs.wait(Sync)
+	return d.fs.see(func() syscall.Errno {
 		var others []change
 		for _, c := range d.fs.names {
 			if c[0].in == d || c[len(c)-1].in == d {
@@ -138,7 +138,7 @@ func (d *folder) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 }
 
 func (d *folder) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	return d.fs.do(0, func() syscall.Errno {
+	return d.fs.see(func() syscall.Errno {
 		out.Mode = d.mode
 		return 0
 	})
@@ -146,7 +146,7 @@ func (d *folder) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) 
 
 // Setattr changes the mode, which is durable at once. Times are not kept.
 func (d *folder) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	return d.fs.do(0, func() syscall.Errno {
+	return d.fs.see(func() syscall.Errno {
 		if mode, ok := in.GetMode(); ok {
 			d.mode = mode & permissions
 		}
