@@ -40,6 +40,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,6 +141,9 @@ type Store struct {
 // the system says.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	o = o.withDefaults()
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // what takes the place of the file must not take that of a link to it
+	}
 	file, err := openFile(ctx, path, &o)
 	if err != nil {
 		return nil, err

@@ -67,6 +67,31 @@ func TestCompactUnderLoad(t *testing.T) {
 	acked.in(t, path)
 }
 
+// A store on another disk, to which a link leads, stays there.
+func TestCompactBehindALink(t *testing.T) {
+	path := sample(t)
+	link := filepath.Join(t.TempDir(), "store.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, link)
+	if _, _, err := s.Compact(t.Context(), CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, s, store.Tx{Put: []store.Put{{Key: "a/on", Value: []byte("on")}}})
+	shut(t, s)
+	if target, err := os.Readlink(link); err != nil || target != path {
+		t.Errorf("the link leads to %q, %v", target, err)
+	}
+	alone(t, path)
+	alone(t, link)
+	s = open(t, path)
+	defer shut(t, s)
+	if _, err := s.Get(t.Context(), "a/on"); err != nil {
+		t.Errorf("what was committed afterwards: %v", err)
+	}
+}
+
 // Who is killed while he compacts leaves the old file or the new one.
 func TestKilledWhileCompacting(t *testing.T) {
 	for _, point := range []string{"before the rename", "after the rename", "changed", "copying"} {
