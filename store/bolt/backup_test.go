@@ -134,7 +134,7 @@ func TestNoRoomSaysHowMuchIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	const more = 1 << 40
-	err := room(dir, int64(fs.Bavail)*int64(fs.Bsize)+more)
+	err := room(dir, int64(fs.Bavail)*fs.Bsize+more)
 	if full, ok := errors.AsType[*NoRoomError](err); !ok || !errors.Is(err, store.ErrFull) || full.Missing < more/2 || full.Missing > 2*more {
 		t.Errorf("%v, want a NoRoomError of about %d bytes", err, more)
 	}

@@ -29,8 +29,6 @@ type writer struct {
 	stopwatch stopwatch
 	state     state // of the last durable transaction
 
-	marked bool // that writing has stopped was noted beside the file
-
 	// Of the batch under way; kept for the next, to save allocations.
 	next    state // what state becomes
 	buckets []bucket
@@ -67,11 +65,6 @@ func (w *writer) run() {
 		}
 		if batch = w.errands(claimed(batch)); len(batch) > 0 {
 			w.commit(batch)
-		}
-		if cause := w.Failed(); cause != nil && !w.marked {
-			w.space.rest()
-			w.marked = true
-			w.mark(cause)
 		}
 		// Who was just answered tends to come back at once.
 		w.queue.linger(min(maxBatch, len(batch)+int(w.queue.waiting.Load())))
@@ -250,12 +243,15 @@ func release(tx *bbolt.Tx) (ok bool) {
 	return tx.DB() == nil || tx.Rollback() == nil
 }
 
-// stop ends all writing and returns what those under way are told.
+// stop ends all writing and returns what those under way are told. The marker is there
+// before they are: who hears of the failure may start the server anew at once.
 func (w *writer) stop(cause, outcome error) error {
 	cause = fmt.Errorf("bolt: writing has stopped: %w", cause)
 	w.failed.Store(&cause)
 	w.queue.refuse(fmt.Errorf("%w: %w", store.ErrStopped, cause))
 	w.options.report(Report{Condition: Stopped, Cause: cause})
+	w.space.rest()
+	w.mark(cause)
 	return fmt.Errorf("%w: %w", outcome, cause)
 }
 
