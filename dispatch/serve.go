@@ -117,8 +117,16 @@ func (d *Dispatcher) one(ctx context.Context, cfg *config.Config, r *api.Request
 	err := d.serve(ctx, c, r, item)
 	failure := Classify(err)
 	begin := len(dst)
-	dst = d.appendAnswer(dst, c, item, failure)
-	if !fits(r, len(dst), c.who != nil) && c.canWait(failure) {
+	size := begin
+	if failure == nil {
+		size += len(c.result)
+	}
+	refused := !fits(r, size, c.who != nil) && c.canWait(failure) // before it is copied
+	if !refused {
+		dst = d.appendAnswer(dst, c, item, failure)
+		refused = !fits(r, len(dst), c.who != nil) && c.canWait(failure)
+	}
+	if refused {
 		c.debug, err = false, noRoom()
 		failure = Classify(err)
 		dst = d.appendAnswer(dst[:begin], c, item, failure)

@@ -193,7 +193,7 @@ func (c *conn) discardInput() {
 	past := time.Unix(1, 0)
 	timer := time.AfterFunc(lingerTime, func() { _ = c.Conn.SetReadDeadline(past) })
 	defer timer.Stop()
-	buffer := make([]byte, 16<<10)
+	buffer := make([]byte, 2<<10) // there may be thousands at once
 	for total := 0; total < lingerBytes; {
 		n, err := c.Conn.Read(buffer)
 		if err != nil {
