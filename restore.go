@@ -56,12 +56,14 @@ func restore(ctx context.Context, o cli.RestoreOptions) (_ *cli.Restored, err er
 	system := clock.NewSystem()
 	path := filepath.Join(o.Dir, cli.DataFile)
 	if o.DryRun {
-		aside, err := copyAside(o.Journal)
-		if err != nil {
+		var dir string
+		if dir, err = os.MkdirTemp("", "sessiond-"); err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(filepath.Dir(aside))) }()
-		o.Journal = aside
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		if o.Journal, err = copyAside(o.Journal, dir); err != nil {
+			return nil, err
+		}
 	}
 	beyond, doubt, err := completeJournal(ctx, path, o.Journal)
 	if err != nil {
@@ -118,12 +120,8 @@ func restore(ctx context.Context, o cli.RestoreOptions) (_ *cli.Restored, err er
 	return done, nil
 }
 
-// copyAside copies the journal, if there is one, into a folder of its own.
-func copyAside(path string) (string, error) {
-	dir, err := os.MkdirTemp("", "sessiond-")
-	if err != nil {
-		return "", err
-	}
+// copyAside copies the journal, if there is one, into a folder.
+func copyAside(path, dir string) (string, error) {
 	aside := filepath.Join(dir, cli.JournalFile)
 	from, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
@@ -129,19 +131,21 @@ func (w *Mending) decide(ctx context.Context, open map[api.ID]*Record, suspects 
 func (w *Mending) end(ctx context.Context, open map[api.ID]*Record, done *Mended) error {
 	now := w.Clock.Now()
 	end := End{Status: Revoked, At: now.Unix(), Reason: ReasonSalvaged}
-	for h, r := range open {
-		tx := store.Tx{
-			If:  []store.Cond{{Key: liveKey(h), Rev: store.Rev(r.Revision)}, {Key: endKey(h)}},
-			Put: []store.Put{{Key: endKey(h), Value: end.encode()}},
+	for some := range slices.Chunk(slices.Collect(maps.Keys(open)), store.MaxOps/2) { // two conditions each
+		var tx store.Tx
+		for _, h := range some {
+			r := open[h]
+			tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: store.Rev(r.Revision)}, store.Cond{Key: endKey(h)})
+			tx.Put = append(tx.Put, store.Put{Key: endKey(h), Value: end.encode()})
+			event.Append(&tx, event.Event{
+				Time: now, Kind: event.SessionEnded, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
+				Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, Status: end.Status.String(), Reason: end.Reason,
+			})
 		}
-		event.Append(&tx, event.Event{
-			Time: now, Kind: event.SessionEnded, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
-			Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, Status: end.Status.String(), Reason: end.Reason,
-		})
 		if _, err := w.Store.Commit(ctx, tx); err != nil {
 			return fmt.Errorf("mend sessions: %w", err)
 		}
-		done.Ended++
+		done.Ended += int64(len(some))
 	}
 	return nil
 }
@@ -195,8 +199,8 @@ func (w *Mending) roles(ctx context.Context, done *Mended) error {
 
 // drop deletes keys.
 func (w *Mending) drop(ctx context.Context, keys []string) error {
-	for _, key := range keys {
-		if _, err := w.Store.Commit(ctx, store.Tx{Delete: []string{key}}); err != nil {
+	for some := range slices.Chunk(keys, store.MaxOps) {
+		if _, err := w.Store.Commit(ctx, store.Tx{Delete: some}); err != nil {
 			return fmt.Errorf("mend: %w", err)
 		}
 	}

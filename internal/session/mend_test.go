@@ -61,6 +61,33 @@ func TestMend(t *testing.T) {
 	}
 }
 
+// Where nothing can be known everything ends, many at a time.
+func TestMendEndsMany(t *testing.T) {
+	const many = 2*store.MaxOps + 1
+	w := newWorld(t, unlimited())
+	var tokens []string
+	for range many {
+		_, token := w.issued("ann", permanent)
+		tokens = append(tokens, token)
+	}
+	damaged := copied(t, w.inner)
+	before := damaged.Rev()
+	no := func(string) bool { return false }
+	done, err := session.Mend(t.Context(), session.Mending{
+		Store: damaged, Clock: w.clock, Lost: no, Doubtful: no,
+		Touched: func(kind string) bool { return kind == "epoch" },
+	})
+	if commits := damaged.Rev() - before; err != nil || done.Ended != many || commits > 10 {
+		t.Errorf("%d were ended in %d commits: %v", done.Ended, commits, err)
+	}
+	w = newWorldOn(t, unlimited(), damaged, damaged)
+	for i, token := range tokens {
+		if w.lives(token) {
+			t.Errorf("key %d lives", i)
+		}
+	}
+}
+
 func (w *world) alters(key api.ID, _ string) {
 	w.t.Helper()
 	w.do(w.Alter(w.ctx(), key, event.Actor{}, func(r *session.Record) error {
