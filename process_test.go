@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,6 +58,7 @@ const (
 type home struct {
 	config, data string
 	flags        []string // of serve, beside those two
+	program      string   // empty: this binary
 }
 
 func newHome(t *testing.T, services map[string]any) home {
@@ -131,12 +133,15 @@ func (h home) start(t *testing.T, under ...string) *process {
 // launch runs a server and waits for nothing.
 func (h home) launch(t *testing.T, under ...string) *process {
 	t.Helper()
-	args := append(under, os.Args[0], "-test.run=^TestMainProcess$", "--", "serve", "--config", h.config, "--data", h.data)
-	args = append(args, h.flags...)
+	program := []string{h.program}
+	if h.program == "" {
+		program = []string{os.Args[0], "-test.run=^TestMainProcess$", "--"}
+	}
+	args := slices.Concat(under, program, []string{"serve", "--config", h.config, "--data", h.data}, h.flags)
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it has ends of its own: kill, terminate
 	cmd.Env = append(os.Environ(), childMark+"=1", "SESSIOND_ADMIN_PASSWORD="+adminPassword)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is killed leaves nothing running
-	p := &process{t: t, cmd: cmd, output: &output{address: make(chan string, 1)}, exited: make(chan struct{})}
+	p := &process{t: t, cmd: cmd, output: &output{address: make(chan string, 1), whole: make(chan struct{})}, exited: make(chan struct{})}
 	read, write := io.Pipe()
 	cmd.Stdout, cmd.Stderr = write, write
 	if err := cmd.Start(); err != nil {
@@ -173,15 +178,22 @@ func (p *process) terminate() (code int, took time.Duration) {
 	return p.cmd.ProcessState.ExitCode(), time.Since(begun)
 }
 
+const (
+	outputKept  = 20_000 // lines
+	outputShown = 40     // of them
+)
+
 // output keeps the last lines of what a server writes, and finds its address.
 type output struct {
 	address chan string
+	whole   chan struct{} // closed once it has all
 
 	mu    sync.Mutex
 	lines []string
 }
 
 func (o *output) take(r io.Reader) {
+	defer close(o.whole)
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		var record struct{ Message, Address string }
@@ -189,7 +201,7 @@ func (o *output) take(r io.Reader) {
 			o.address <- "http://" + record.Address
 		}
 		o.mu.Lock()
-		if o.lines = append(o.lines, lines.Text()); len(o.lines) > 40 {
+		if o.lines = append(o.lines, lines.Text()); len(o.lines) > outputKept {
 			o.lines = o.lines[1:]
 		}
 		o.mu.Unlock()
@@ -199,7 +211,7 @@ func (o *output) take(r io.Reader) {
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return strings.Join(o.lines, "\n")
+	return strings.Join(o.lines[max(0, len(o.lines)-outputShown):], "\n")
 }
 
 // client speaks to a server. Each has connections of its own, so that clients
