@@ -28,7 +28,7 @@ func TestSystemCampaignEnumeration(t *testing.T) {
 		if r.Whole {
 			enumerate(r, 2_000, 0.03)
 		} else {
-			enumerate(r, 800, 0.05) // which chance alone exceeds once in 2,000 times
+			enumerate(r, 320, 0.08) // which chance alone exceeds once in 2,000 times
 		}
 	})
 }

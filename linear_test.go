@@ -46,7 +46,7 @@ const (
 // linearize carries a plan out and returns what came of it.
 func linearize(t *testing.T, plan linearPlan) *history {
 	t.Helper()
-	home := newHome(t, services(map[string]any{"rotationGraceSeconds": 3600}))
+	home := newHome(t, roomy())
 	p := home.start(t)
 	h := &history{staff: hire(t, p), begun: time.Now(), masses: map[string][]porcupine.Operation{}, seen: map[string]*[3]int{}}
 	h.present.Store(&life{p: p, next: make(chan struct{})})
