@@ -38,7 +38,7 @@ func (u *upkeep) table() []dispatch.Action {
 			Name: "compactStore", APIs: admin(), Allow: dispatch.Holders(account.StoreBackup), Work: dispatch.Watching,
 			Errors: []api.Code{api.Conflict, api.NotFound, api.StorageFull, api.StorageFailed},
 			Doc: "Rewrites the file of the data into a new one, without what is free in it, and goes on with that. Everything else goes on meanwhile. " +
-				"It answers as backupStore does. The server does it by itself where more than half of a file is free.",
+				"It answers as backupStore does. The server does it by itself where more than a third of a large file is free.",
 		}, u.compact),
 	}
 }

@@ -60,8 +60,8 @@ func (p *Program) compact() *cobra.Command {
 		Use:   "compact",
 		Short: "Rewrite the data's file without what is free in it, while the server runs",
 		Long: `Rewrites the file of the data into a new one, which takes its place, without what is
-free in it. A running server goes on meanwhile; it does so by itself where more than half
-of a file is free.
+free in it. A running server goes on meanwhile; it does so by itself where more than a
+third of a large file is free.
 ` + whoDoesIt,
 		Example: `  sessiond compact
   sessiond compact --data /var/lib/sessiond`,

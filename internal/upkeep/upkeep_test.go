@@ -241,8 +241,8 @@ func TestAWastefulFileIsCompactedByItself(t *testing.T) {
 		file, free int64
 		want       int
 	}{
-		"most is free":       {100 << 20, 51 << 20, 1},
-		"half is in use":     {100 << 20, 50 << 20, 0},
+		"a third is free":    {99 << 20, 34 << 20, 1},
+		"two are in use":     {99 << 20, 33 << 20, 0},
 		"small all the same": {64 << 20, 63 << 20, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
