@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -128,4 +129,18 @@ func created(t *testing.T, p *process) time.Time {
 	var info struct{ SessionStartTimestamp time.Time }
 	c.must(t, "getSessionInfo", nil, &info)
 	return info.SessionStartTimestamp
+}
+
+// mark returns until when the data of a server that does not run was used.
+func (h home) mark(t *testing.T) time.Time {
+	t.Helper()
+	s, err := bolt.Open(t.Context(), filepath.Join(h.data, cli.DataFile), bolt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark, err := event.Mark(t.Context(), s)
+	if err = errors.Join(err, s.Close()); err != nil {
+		t.Error(err)
+	}
+	return mark
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"sessiond/internal/account"
@@ -53,7 +54,6 @@ const positionsPerSecond = 1 << 20
 
 // restore puts a backup in the place of the data of a server that does not run.
 func restore(ctx context.Context, o cli.RestoreOptions) (_ *cli.Restored, err error) {
-	system := clock.NewSystem()
 	path := filepath.Join(o.Dir, cli.DataFile)
 	if o.DryRun {
 		var dir string
@@ -65,7 +65,7 @@ func restore(ctx context.Context, o cli.RestoreOptions) (_ *cli.Restored, err er
 			return nil, err
 		}
 	}
-	beyond, doubt, err := completeJournal(ctx, path, o.Journal)
+	there, err := completeJournal(ctx, path, o.Journal)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +75,8 @@ func restore(ctx context.Context, o cli.RestoreOptions) (_ *cli.Restored, err er
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 
-	now := system.Now()
-	beyond = max(beyond, uint64(now.Unix())*positionsPerSecond) //nolint:gosec // after 1970
+	machine := clock.NewSystem().Now()
+	beyond := max(there.beyond, uint64(machine.Unix())*positionsPerSecond) //nolint:gosec // after 1970
 	st, err := bolt.Open(ctx, r.Path(), bolt.Options{Beyond: beyond})
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
@@ -86,7 +86,8 @@ func restore(ctx context.Context, o cli.RestoreOptions) (_ *cli.Restored, err er
 	if done.LastChange, err = lastChange(ctx, st); err != nil {
 		return nil, err
 	}
-	w := session.Restoration{Store: st, Clock: system, Realms: o.Realms}
+	w := session.Restoration{Store: st, Realms: o.Realms}
+	doubt := there.doubt
 	if doubt == nil {
 		w.Journal, doubt = revoked(ctx, o.Journal, st, sum.Head)
 	}
@@ -100,7 +101,13 @@ func restore(ctx context.Context, o cli.RestoreOptions) (_ *cli.Restored, err er
 	default:
 		w.Keys, done.Journal = session.KeysEnded, doubt.Error()
 	}
+	if w.Now, err = furthest(ctx, st, there.told, lastNoted(w.Journal)); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
 	restored, err := session.Restore(ctx, w)
+	if err == nil {
+		err = event.KeepMark(ctx, st, w.Now)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
@@ -110,7 +117,7 @@ func restore(ctx context.Context, o cli.RestoreOptions) (_ *cli.Restored, err er
 	if o.DryRun {
 		return done, nil
 	}
-	kept := path + ".before-restore-" + now.Format("20060102T150405Z")
+	kept := path + ".before-restore-" + machine.Format("20060102T150405Z")
 	if err := r.Install(kept); err != nil {
 		return nil, err
 	}
@@ -139,42 +146,51 @@ func copyAside(path, dir string) (string, error) {
 	return aside, errors.Join(err, to.Close())
 }
 
+// replaced is what is known of a store that a backup is to take the place of.
+type replaced struct {
+	beyond uint64    // above all its positions and revisions
+	told   time.Time // the latest over it
+	doubt  error     // why the journal does not know all that it does
+}
+
 // completeJournal takes over into the journal what it lacks of the store at path, if
-// that can be read. It returns a number above all positions and revisions of that
-// store; doubt is why the journal does not know all that the store does.
-func completeJournal(ctx context.Context, path, journal string) (beyond uint64, doubt, err error) {
+// that can be read.
+func completeJournal(ctx context.Context, path, journal string) (there replaced, err error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return 0, nil, nil
+		return there, nil
 	}
 	st, err := bolt.Open(ctx, path, bolt.Options{})
 	if errors.Is(err, bolt.ErrLocked) || ctx.Err() != nil {
-		return 0, nil, err
+		return there, err
 	}
 	if err != nil {
-		return 0, nil, nil // it is damaged: the journal is all there is
+		return there, nil // it is damaged: the journal is all there is
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	if there.told, err = event.Mark(ctx, st); err != nil {
+		return there, err
+	}
 	server, err := serverOf(ctx, st)
 	if err != nil || server == "" {
-		return 0, nil, err
+		return there, err
 	}
 	last, err := store.ReadLogBack(ctx, st, 0, 1)
 	if err != nil || len(last) == 0 {
-		return 0, nil, err
+		return there, err
 	}
 	head := store.Head{Seq: last[0].Seq, Hash: last[0].Hash}
-	beyond = max(uint64(st.Rev()), head.Seq)
+	there.beyond = max(uint64(st.Rev()), head.Seq)
 	j, err := openJournal(ctx, st, journal, server, func(error) {})
 	switch {
 	case err == nil:
 		_ = j.Close(ctx) // what could not be written is told by what reads it
-		return beyond, nil, nil
+		return there, nil
 	case !errors.Is(err, event.ErrJournal):
-		return 0, nil, err
+		return there, err
 	}
 	// A store that was put in place by hand knows less than the journal.
-	_, doubt = event.Revoked(ctx, journal, server, st, head)
-	return beyond, doubt, nil
+	_, there.doubt = event.Revoked(ctx, journal, server, st, head)
+	return there, nil
 }
 
 // serverOf returns the identifier that a server keeps with its data; empty: none has
@@ -194,6 +210,17 @@ func revoked(ctx context.Context, path string, backup store.Store, head store.He
 		return nil, err
 	}
 	return event.Revoked(ctx, path, server, backup, head)
+}
+
+// lastNoted returns when the last change happened that a journal tells of; zero: it
+// tells of none.
+func lastNoted(journal []event.Revocation) time.Time {
+	for i := range slices.Backward(journal) {
+		if at := journal[i].Event.Time; !at.IsZero() {
+			return at
+		}
+	}
+	return time.Time{}
 }
 
 // lastChange returns when the newest event of a store happened; zero: it has none.

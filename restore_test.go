@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sessiond/internal/cli"
 )
@@ -289,5 +290,34 @@ func spoil(t *testing.T, path string, how func([]byte) []byte) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The time goes on from the latest that was told, though the backup is of before: by the
+// data that it takes the place of, or by the journal where that is lost.
+func TestRestoreGoesOnInTime(t *testing.T) {
+	v := settle(t)
+	later := time.Now().Add(30 * time.Minute)
+	v.markAt(t, later)
+	v.live(t).kill() // revocations of that time
+	for name, damage := range map[string]func(path string) error{
+		"by the data":    func(string) error { return nil },
+		"by the journal": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := home{config: v.config, data: t.TempDir()}
+			path := filepath.Join(h.data, cli.DataFile)
+			copyFile(t, filepath.Join(v.data, cli.DataFile), path)
+			copyFile(t, v.journal(), filepath.Join(h.data, cli.JournalFile))
+			if err := damage(path); err != nil {
+				t.Fatal(err)
+			}
+			if code, _, stderr := h.restore(t, v.backup, "--yes"); code != 0 {
+				t.Fatalf("exit code %d: %s", code, stderr)
+			}
+			if mark := h.mark(t); mark.Before(later) {
+				t.Errorf("the time was told to be %v, now it goes on from %v", later, mark)
+			}
+		})
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"sessiond/internal/cli"
-	"sessiond/internal/clock"
+	"sessiond/internal/event"
 	"sessiond/internal/session"
 	"sessiond/store"
 	"sessiond/store/bolt"
@@ -63,11 +63,18 @@ func mend(ctx context.Context, draft string, found *bolt.Salvaged, done *cli.Sal
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	told, err := furthest(ctx, st)
+	if err != nil {
+		return err
+	}
 	mended, err := session.Mend(ctx, session.Mending{
-		Store: st, Clock: clock.NewSystem(), LogWhole: found.LogWhole,
+		Store: st, Now: told, LogWhole: found.LogWhole,
 		Lost: found.IsLost, Touched: found.Touched, Doubtful: func(key string) bool { return found.Doubtful[key] },
 	})
 	done.Ended, done.Roles = mended.Ended, mended.Roles
 	done.Disabled = append(done.Disabled, mended.Disabled...)
+	if err == nil {
+		err = event.KeepMark(ctx, st, told)
+	}
 	return err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"sessiond/actions"
@@ -27,6 +28,13 @@ func resume(ctx context.Context, st store.Store, system *clock.System, accept bo
 		err = event.KeepMark(ctx, st, mark)
 	}
 	return wentBack, err
+}
+
+// furthest returns the time for what is done to a store while no server runs: the
+// machine's, or the latest that was told over the store, or elsewhere.
+func furthest(ctx context.Context, st store.Store, told ...time.Time) (time.Time, error) {
+	mark, err := event.Mark(ctx, st)
+	return slices.MaxFunc(append(told, mark, clock.NewSystem().Now()), time.Time.Compare), err
 }
 
 // goBack ends what would live too long now that the time has gone back, and notes

@@ -55,26 +55,14 @@ func (t *Table) Load(ctx context.Context, s store.Store, known func(*account.Acc
 		return fmt.Errorf("load %s: %w", tombstonesKey, err)
 	}
 	n := 0
-	err = each(liveKeys, func(item *store.Item) error {
-		h, ok := handleOf(liveKeys, item.Key)
-		if !ok {
-			return ErrRecord
-		}
-		if ended[h] {
-			return nil
-		}
-		r, err := t.reader.record(h, item.Value)
-		if err != nil {
-			return err
-		}
-		t.upsert(r, t.reader.form, touched[h], above{})
+	err = walkRecords(ctx, s, ended, touched, func(r *stored) {
+		t.upsert(&r.Record, r.form, r.touched, above{})
 		if n++; progress != nil && n%10_000 == 0 {
 			progress(n)
 		}
-		return nil
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("load %s: %w", liveKeys, err)
 	}
 	err = each(account.KeyPrefix, func(item *store.Item) error {
 		a, err := account.Decode(*item)
@@ -145,4 +133,56 @@ func walk(ctx context.Context, s store.Store, prefix string, do func(*store.Item
 		}
 	}
 	return ctx.Err() // the reader leaves without a word when it ends
+}
+
+// stored is a session as it is in a store.
+type stored struct {
+	Record
+
+	form    []byte // of its settings, see reader
+	touched uint32
+}
+
+// walkRecords calls do for every session that has not ended, in order. What do gets lasts
+// until it returns: the next ones are read and decoded while it is at work.
+func walkRecords(ctx context.Context, s store.Store, ended map[api.ID]bool, touched map[api.ID]uint32, do func(*stored)) error {
+	const batches, size = 3, 1000
+	ctx, cancel := context.WithCancel(ctx)
+	full, spare := make(chan []stored, batches), make(chan []stored, batches)
+	for range batches {
+		spare <- make([]stored, size)
+	}
+	var failed error // the decoder's until full is closed
+	var decoder sync.WaitGroup
+	defer decoder.Wait()
+	defer cancel()
+	decoder.Go(func() {
+		defer close(full)
+		var read reader
+		batch, n := <-spare, 0
+		failed = walk(ctx, s, liveKeys, func(item *store.Item) error {
+			h, ok := handleOf(liveKeys, item.Key)
+			if !ok || ended[h] {
+				return malformed(ok)
+			}
+			r := &batch[n]
+			if err := read.into(&r.Record, h, item.Value); err != nil {
+				return err
+			}
+			r.form, r.touched = read.form, touched[h]
+			if n++; n == size {
+				full <- batch
+				batch, n = <-spare, 0
+			}
+			return nil
+		})
+		full <- batch[:n]
+	})
+	for batch := range full {
+		for i := range batch {
+			do(&batch[i])
+		}
+		spare <- batch[:size]
+	}
+	return failed
 }

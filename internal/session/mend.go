@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"sessiond/internal/account"
 	"sessiond/internal/api"
-	"sessiond/internal/clock"
 	"sessiond/internal/event"
 	"sessiond/store"
 )
@@ -22,7 +22,7 @@ import (
 // A Mending ends what a salvaged store must not keep alive.
 type Mending struct {
 	Store    store.Store // which nobody else uses
-	Clock    clock.Clock
+	Now      time.Time
 	Lost     func(key string) bool  // there may have been a value under a key that is not there
 	Touched  func(kind string) bool // of a kind, something is lost or in doubt
 	Doubtful func(key string) bool  // a value may have been replaced or deleted
@@ -40,7 +40,7 @@ type Mended struct {
 // accounts that may be of the past, and drops such roles.
 func Mend(ctx context.Context, w Mending) (done Mended, err error) {
 	var tx store.Tx
-	event.Append(&tx, event.Event{Time: w.Clock.Now(), Kind: event.StoreSalvaged})
+	event.Append(&tx, event.Event{Time: w.Now, Kind: event.StoreSalvaged})
 	if _, err := w.Store.Commit(ctx, tx); err != nil {
 		return done, fmt.Errorf("mend: %w", err)
 	}
@@ -129,8 +129,7 @@ func (w *Mending) decide(ctx context.Context, open map[api.ID]*Record, suspects 
 
 // end ends sessions, each with its event.
 func (w *Mending) end(ctx context.Context, open map[api.ID]*Record, done *Mended) error {
-	now := w.Clock.Now()
-	end := End{Status: Revoked, At: now.Unix(), Reason: ReasonSalvaged}
+	end := End{Status: Revoked, At: w.Now.Unix(), Reason: ReasonSalvaged}
 	for some := range slices.Chunk(slices.Collect(maps.Keys(open)), store.MaxOps/2) { // two conditions each
 		var tx store.Tx
 		for _, h := range some {
@@ -138,7 +137,7 @@ func (w *Mending) end(ctx context.Context, open map[api.ID]*Record, done *Mended
 			tx.If = append(tx.If, store.Cond{Key: liveKey(h), Rev: store.Rev(r.Revision)}, store.Cond{Key: endKey(h)})
 			tx.Put = append(tx.Put, store.Put{Key: endKey(h), Value: end.encode()})
 			event.Append(&tx, event.Event{
-				Time: now, Kind: event.SessionEnded, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
+				Time: w.Now, Kind: event.SessionEnded, SessionHandle: HandleText(h), AccountID: r.AccountID.String(),
 				Realm: r.Realm, Username: r.Username, Permanent: r.Permanent, Status: end.Status.String(), Reason: end.Reason,
 			})
 		}
@@ -171,7 +170,7 @@ func (w *Mending) accounts(ctx context.Context, suspects map[api.ID]bool, done *
 		}
 		tx := store.Tx{If: []store.Cond{a.Cond()}, Put: []store.Put{put}}
 		event.Append(&tx, event.Event{
-			Time: w.Clock.Now(), Kind: event.AccountAltered, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username,
+			Time: w.Now, Kind: event.AccountAltered, AccountID: a.ID.String(), Realm: a.Realm, Username: a.Username,
 			Reason: ReasonSalvaged, Changed: []string{"enabled"},
 		})
 		done.Disabled = append(done.Disabled, a.Realm+"/"+a.Username)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"sessiond/internal/account"
-	"sessiond/internal/clock"
 	"sessiond/internal/config"
 	"sessiond/internal/event"
 	"sessiond/store"
@@ -30,7 +29,7 @@ const (
 // was taken from.
 type Restoration struct {
 	Store   store.Store // the copy, which nobody else uses
-	Clock   clock.Clock
+	Now     time.Time // the latest that is known of
 	Realms  []config.Realm
 	Keys    Keys
 	Journal []event.Revocation // since the backup, of KeysFromJournal
@@ -50,7 +49,7 @@ type Restored struct {
 // and takes away what accounts and roles have lost since. The first event it leaves is
 // of kind StoreRestored.
 func Restore(ctx context.Context, w Restoration) (done Restored, err error) {
-	now := w.Clock.Now()
+	now := w.Now
 	living, keys, err := w.count(ctx, now)
 	if err != nil {
 		return done, err

@@ -69,11 +69,11 @@ func TestRestore(t *testing.T) {
 				tt.happens(w, key.Handle, token)
 				w.maintain() // the ends of an epoch have events of their own
 			}
-			r := session.Restoration{Store: backup, Clock: w.clock, Realms: realms(), Keys: tt.keys}
+			w.advance(60)
+			r := session.Restoration{Store: backup, Now: w.clock.Now(), Realms: realms(), Keys: tt.keys}
 			if tt.keys == session.KeysFromJournal {
 				r.Journal = journalOf(t, w.inner, head)
 			}
-			w.advance(60)
 			done, err := session.Restore(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -195,4 +196,55 @@ func items(t *testing.T, path string) map[string]string {
 		}
 	}
 	return all
+}
+
+// Of pages that nothing leads to any more, the one that was written last speaks for the
+// keys between its own: what an older one has there was replaced, or deleted, and stays
+// so.
+func TestTheNewerPageSpeaks(t *testing.T) {
+	key := func(i int) string { return fmt.Sprintf("k/%03d", i) }
+	for name, last := range map[string]store.Tx{
+		"a value was deleted and its neighbour changed": {Delete: []string{key(10)}, Put: []store.Put{{Key: key(11), Value: []byte("changed")}}},
+		"a value was deleted, and nothing else":         {Delete: []string{key(10)}},
+		"a value was changed":                           {Put: []store.Put{{Key: key(10), Value: []byte("changed")}}},
+		"a value was added":                             {Put: []store.Put{{Key: key(10) + "a", Value: []byte("added")}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "store.db")
+			s := open(t, path)
+			for from := 0; from < 900; from += 90 {
+				var tx store.Tx
+				for i := range 90 {
+					tx.Put = append(tx.Put, store.Put{Key: key(from + i), Value: bytes.Repeat([]byte("v"), 100)})
+				}
+				commit(t, s, tx)
+			}
+			commit(t, s, last) // bbolt leaves the pages of before as they were
+			shut(t, s)
+			want := items(t, path)
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, used := usedPages(t, path)
+			size, cleared := os.Getpagesize(), 0
+			for _, id := range used {
+				if page := content[int(id)*size : (int(id)+1)*size]; order.Uint16(page[8:]) == branchPage {
+					clear(page)
+					cleared++
+				}
+			}
+			bad := path + ".bad"
+			if err := os.WriteFile(bad, content, fileMode); err != nil || cleared != 1 {
+				t.Fatalf("%d pages lead to others: %v", cleared, err)
+			}
+			found, err := Salvage(t.Context(), bad, bad+".salvaged", []string{"k"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := items(t, bad+".salvaged"); !maps.Equal(got, want) || !found.Complete || len(found.Doubtful) > 0 {
+				t.Errorf("%d values, want %d; complete: %t, in doubt: %d", len(got), len(want), found.Complete, len(found.Doubtful))
+			}
+		})
+	}
 }
