@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sessiond/internal/cli"
 )
 
 // What a page tells the reader to type works as it stands there: its sh blocks
@@ -44,10 +46,79 @@ func TestPagesSayWhatWorks(t *testing.T) {
 	}
 }
 
+// What a page tells the operator to type beside a stopped server, whose data is in
+// /var/lib/sessiond, works as it stands there, too.
+func TestPagesSayWhatWorksOnAStoppedServer(t *testing.T) {
+	guides, err := filepath.Glob("docs/*.md")
+	if err != nil || len(guides) == 0 {
+		t.Fatalf("no guides: %v", err)
+	}
+	h := newHome(t, services(nil))
+	p := h.start(t)
+	hire(t, p)
+	stopped(t, p)
+	bin := binFolder(t)
+	shown := 0
+	for _, page := range guides {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script := ""
+		for _, found := range onStopped.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(found[1], "/var/lib/sessiond") {
+				script += found[1]
+			}
+		}
+		if script == "" {
+			continue
+		}
+		shown++
+		t.Run(page, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, name := range []string{"lib", "mnt/backups", "mnt/journal"} {
+				if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for name, like := range map[string]string{
+				"lib/sessiond.db": cli.DataFile, "mnt/backups/nightly.db": cli.DataFile, "lib/revocations.log": cli.JournalFile, "mnt/journal/revocations.log": cli.JournalFile,
+			} {
+				copyFile(t, filepath.Join(h.data, like), filepath.Join(dir, name))
+			}
+			script := strings.NewReplacer("/var/lib/sessiond", dir+"/lib", "/mnt/", dir+"/mnt/").Replace(script)
+			cmd := exec.CommandContext(t.Context(), "sh", "-eux", "-c", script)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+			if output, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, output)
+			}
+		})
+	}
+	if shown < 2 {
+		t.Errorf("only %d pages show such commands", shown)
+	}
+}
+
+// binFolder is a folder with a program sessiond, which is this one.
+func binFolder(t *testing.T) string {
+	t.Helper()
+	self, err := filepath.Abs(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	text := fmt.Sprintf("#!/bin/sh\nexport %s=1\nexec '%s' -test.run='^TestMainProcess$' -- \"$@\"\n", childMark, self)
+	if err := os.WriteFile(filepath.Join(dir, "sessiond"), []byte(text), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	return dir
+}
+
 var (
-	block    = regexp.MustCompile("(?s)```sh\n(.*?)```")
-	asked    = regexp.MustCompile(`curl -s `)
-	answered = regexp.MustCompile(`"?errorCode"?:? ?([0-9]+)`)
+	onStopped = regexp.MustCompile("(?s) *```bash\n(.*?) *```")
+	block     = regexp.MustCompile("(?s)```sh\n(.*?)```")
+	asked     = regexp.MustCompile(`curl -s `)
+	answered  = regexp.MustCompile(`"?errorCode"?:? ?([0-9]+)`)
 )
 
 // blocks returns what a page has to type, and what each curl is answered with.
@@ -76,15 +147,10 @@ func typeIn(t *testing.T, script string) (output string, codes []string) {
 	t.Helper()
 	p := newHome(t, services(nil)).start(t)
 	dir := t.TempDir()
-	self, err := filepath.Abs(os.Args[0])
-	if err != nil {
+	if err := os.Symlink(binFolder(t), filepath.Join(dir, "bin")); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{
-		"data/admin-password": adminPassword + "\n",
-		"bin/sessiond":        fmt.Sprintf("#!/bin/sh\nexport %s=1\nexec '%s' -test.run='^TestMainProcess$' -- \"$@\"\n", childMark, self),
-		"answers":             "",
-	} {
+	for name, text := range map[string]string{"data/admin-password": adminPassword + "\n", "answers": ""} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
 			t.Fatal(err)
 		}

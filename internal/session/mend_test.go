@@ -231,4 +231,3 @@ func (m *mending) mend(logWhole bool) session.Mended {
 	m.open()
 	return done
 }
-

@@ -29,7 +29,7 @@ const (
 // was taken from.
 type Restoration struct {
 	Store   store.Store // the copy, which nobody else uses
-	Now     time.Time // the latest that is known of
+	Now     time.Time   // the latest that is known of
 	Realms  []config.Realm
 	Keys    Keys
 	Journal []event.Revocation // since the backup, of KeysFromJournal

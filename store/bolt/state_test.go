@@ -107,6 +107,10 @@ func TestNewerFormats(t *testing.T) {
 			_, _, err := Replace(t.Context(), path, filepath.Join(t.TempDir(), "other.db"), nil)
 			return err
 		},
+		"Salvage": func() error {
+			_, err := Salvage(t.Context(), path, filepath.Join(t.TempDir(), "other.db"), nil, nil)
+			return err
+		},
 	} {
 		if err := try(); !errors.Is(err, ErrNewer) || errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("%s: %v, want ErrNewer", name, err)
