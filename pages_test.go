@@ -108,7 +108,7 @@ func binFolder(t *testing.T) string {
 	}
 	dir := t.TempDir()
 	text := fmt.Sprintf("#!/bin/sh\nexport %s=1\nexec '%s' -test.run='^TestMainProcess$' -- \"$@\"\n", childMark, self)
-	if err := os.WriteFile(filepath.Join(dir, "sessiond"), []byte(text), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(dir, "sessiond"), []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -61,8 +61,9 @@ func TestMend(t *testing.T) {
 			if got := m.lives(m.bobs); got == tt.bobToo {
 				t.Errorf("that of bob lives: %v", got)
 			}
-			if disabled := slices.Equal(done.Disabled, []string{"web/ann"}); disabled != m.doubtful[m.account()] {
-				t.Errorf("disabled are %q", done.Disabled)
+			a, err := m.accounts.Find(m.ctx(), "web", "ann")
+			if told := slices.Equal(done.Disabled, []string{"web/ann"}); err != nil || a.Disabled != m.doubtful[m.account()] || told != a.Disabled {
+				t.Errorf("disabled: %v, it says %q: %v", a.Disabled, done.Disabled, err)
 			}
 			m.maintain()
 			m.recount()
