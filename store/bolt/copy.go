@@ -178,7 +178,7 @@ func (b *builder) grown(n int) error {
 	return b.commit()
 }
 
-// commit makes durable what was added.
+// commit writes what was added to the disk; settle makes it durable.
 func (b *builder) commit() error {
 	tx := b.tx
 	if tx == nil {
@@ -189,7 +189,7 @@ func (b *builder) commit() error {
 	b.buckets = b.buckets[:0]
 	err := tx.Commit()
 	if err == nil {
-		err = b.file.Sync()
+		err = writeOut(b.file)
 	}
 	if err != nil {
 		return writing(err)
