@@ -116,8 +116,7 @@ type breakage struct {
 	at   failpoint
 	way  int
 
-	met     <-chan struct{}
-	release func()
+	met <-chan struct{}
 }
 
 func (b *breakage) run() {
@@ -172,10 +171,9 @@ func (b *breakage) run() {
 func (b *breakage) arm() {
 	call := b.at.call
 	call.Nth = 1 + rand.N(call.Nth)
-	b.release = func() {}
 	switch b.way {
 	case killed:
-		b.met, b.release = b.f.Hold(call)
+		b.met, _ = b.f.Hold(call)
 	case failed:
 		b.met = b.f.Fail(call, syscall.EIO)
 	case cutOff:
@@ -207,7 +205,7 @@ func (b *breakage) await(over <-chan struct{}, patience time.Duration) {
 // end kills a process, and takes the power if it is that which broke.
 func (b *breakage) end(process *os.Process, gone <-chan struct{}) {
 	_ = process.Kill() // it may be gone already
-	b.release()
+	b.f.Heal()
 	<-gone
 	if b.way == cutOff {
 		b.f.cut(faultfs.Some, func() {})

@@ -143,6 +143,7 @@ func (n *nthTemplate) trial(r *campaign.Trial, op faultfs.Op, nth int, errno sys
 	default:
 		r.Count(notMet, 1)
 	}
+	f.Heal() // or it would come up later
 
 	switch rand.N(4) {
 	case 0: // the kernel shows what it showed

@@ -103,13 +103,7 @@ func Mount(t testing.TB, backing, at string) *FS {
 // Unmount takes the file system away, also from whoever still uses it. A second
 // time it does nothing.
 func (f *FS) Unmount() {
-	f.mu.Lock()
-	for _, one := range f.faults {
-		if one.release != nil {
-			one.release()
-		}
-	}
-	f.mu.Unlock()
+	f.Heal()
 	_ = syscall.Unmount(f.at, syscall.MNT_DETACH) // it is not mounted the second time
 	f.server.Wait()
 }
@@ -133,6 +127,18 @@ func (f *FS) Hold(c Call) (met <-chan struct{}, release func()) {
 	held := make(chan struct{})
 	release = sync.OnceFunc(func() { close(held) })
 	return f.add(&fault{on: c, held: held, release: release}), release
+}
+
+// Heal ends all that was to happen and has not, and releases what is held.
+func (f *FS) Heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, one := range f.faults {
+		if one.release != nil {
+			one.release()
+		}
+	}
+	f.faults = nil
 }
 
 func (f *FS) add(one *fault) <-chan struct{} {

@@ -161,7 +161,8 @@ func openDB(f *os.File, o *bbolt.Options) (db *bbolt.DB, err error) {
 }
 
 // create makes the file at path if there is none. It gets its name once it is
-// complete and durable, and never takes the place of another.
+// complete and durable, and never takes the place of another. The name is made durable
+// when the file is opened.
 func create(path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
@@ -186,9 +187,6 @@ func create(path string) error {
 	}
 	if err != nil {
 		err = os.Rename(tmp.Name(), path) // file systems without hard links
-	}
-	if err == nil {
-		err = dirSync(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("bolt: making the store: %w", err)
