@@ -417,7 +417,8 @@ func (l *ledger) checkTokens(t *testing.T, c *client) {
 			d := decided.Results[i]
 			switch {
 			case r.state == living && (!d.Valid || d.SessionHandle != r.handle):
-				l.note(t, deadTokens, "validate says %+v of %s, which lives", d, r.op)
+				tokens := append(slices.Clone(r.replaced), r.record.token)
+				l.note(t, deadTokens, "validate says %+v of %s, which lives: by token %d of %d", d, r.op, slices.Index(tokens, r.token)+1, len(tokens))
 			case r.state == dead && (d.Valid || d.Code != "NOT_FOUND"):
 				l.note(t, aliveTokens, "validate says %+v of %s, which is dead", d, r.op)
 			}
