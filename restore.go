@@ -159,7 +159,7 @@ func completeJournal(ctx context.Context, path, journal string) (there replaced,
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return there, nil
 	}
-	st, err := bolt.Open(ctx, path, bolt.Options{})
+	st, err := bolt.Open(ctx, path, bolt.Options{ReadOnly: true})
 	if errors.Is(err, bolt.ErrLocked) || ctx.Err() != nil {
 		return there, err
 	}

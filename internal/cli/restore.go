@@ -128,15 +128,23 @@ func restoreOptions(cmd *cobra.Command, file string) (*RestoreOptions, error) {
 	if info, err := os.Stat(o.Dir); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("there is no folder %s: make it, or name another with --data", o.Dir)
 	}
-	switch info, err := os.Stat(file); {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("there is no such backup")
-	case err == nil && !info.Mode().IsRegular(): // opening a pipe would wait for ever
-		return nil, errors.New("that is no file: name the file of a backup")
+	if err := isBackup(file); err != nil {
+		return nil, err
 	}
 	o.AcceptKeys, _ = cmd.Flags().GetBool("accept-resurrected-keys")
 	o.DryRun, _ = cmd.Flags().GetBool("dry-run")
 	return o, nil
+}
+
+// isBackup says what is wrong with the name of a backup.
+func isBackup(file string) error {
+	switch info, err := os.Stat(file); {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("there is no such backup")
+	case err == nil && !info.Mode().IsRegular(): // opening a pipe would wait for ever
+		return errors.New("that is no file: name the file of a backup")
+	}
+	return nil
 }
 
 // JournalPath returns where the journal of revocations is.

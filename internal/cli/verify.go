@@ -19,10 +19,10 @@ import (
 
 func verify() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Check the data of a stopped server",
-		Long: `Reads all data of a stopped server, changes nothing, and checks every record and the
-chain of the log. It prints what it has counted and the head of the log.
+		Use:   "verify [FILE]",
+		Short: "Check the data of a stopped server, or a backup",
+		Long: `Reads all data of a stopped server, or FILE, which may be a backup or another copy of
+it, changes nothing, and checks every record and the chain of the log. It prints what it has counted and the head of the log.
 
 Note the head elsewhere: who can write the data folder could replace the log by one
 that is sound in itself. --head compares with one noted earlier, which must be in the
@@ -31,8 +31,17 @@ chain still, at its place.
 The exit code is 65 if the data is damaged, or is not what the noted head says.`,
 		Example: `  sessiond verify --data /var/lib/sessiond
   sessiond verify --output json
+  sessiond verify /mnt/backups/nightly.db
   sessiond verify --head 1042:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08`,
-		Args: noArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) > 1:
+				return usagef("verify takes one file")
+			case len(args) == 1 && cmd.Flags().Changed("data"):
+				return usagef("name a file to verify or a folder with --data, not both")
+			}
+			return nil
+		},
 		RunE: runVerify,
 	}
 	addConfigFlag(cmd)
@@ -42,7 +51,7 @@ The exit code is 65 if the data is damaged, or is not what the noted head says.`
 	return cmd
 }
 
-func runVerify(cmd *cobra.Command, _ []string) error {
+func runVerify(cmd *cobra.Command, args []string) error {
 	format, err := output(cmd, formatTable)
 	if err != nil {
 		return err
@@ -53,7 +62,12 @@ func runVerify(cmd *cobra.Command, _ []string) error {
 			return err
 		}
 	}
-	path, err := dataFile(cmd)
+	var path string
+	if len(args) == 1 {
+		path, err = args[0], isBackup(args[0])
+	} else {
+		path, err = dataFile(cmd)
+	}
 	if err != nil {
 		return err
 	}
@@ -140,7 +154,7 @@ func contains(ctx context.Context, path string, head, noted store.Head) error {
 // entryAt returns the place of the entry at a position, or the zero Head if it
 // was purged.
 func entryAt(ctx context.Context, path string, seq uint64) (h store.Head, err error) {
-	st, err := bolt.Open(ctx, path, bolt.Options{})
+	st, err := bolt.Open(ctx, path, bolt.Options{ReadOnly: true})
 	if err != nil {
 		return h, opening(err)
 	}

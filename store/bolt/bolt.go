@@ -64,6 +64,10 @@ type Options struct {
 	// none is given twice. The first commit has to append to the log.
 	Beyond uint64
 
+	// ReadOnly is for who only looks: the file has to be there and stays as it is, of an
+	// older format too, and store.ErrStopped refuses all commits.
+	ReadOnly bool
+
 	// Check decides whether the file is sound, before anything is written to it;
 	// nil checks it in this process. Progress, if not nil, is told how far it is.
 	Check    Check
@@ -110,6 +114,7 @@ func (o Options) at(moment string) {
 // bbolt returns what bbolt is to be opened with.
 func (o Options) bbolt() *bbolt.Options {
 	return &bbolt.Options{
+		ReadOnly:        o.ReadOnly,
 		NoFreelistSync:  true,
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: 1 << 30, // address space only; a remap has to wait for all readers
@@ -160,6 +165,12 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return err
 	}); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if o.ReadOnly {
+		s.feed.Reset(st.rev)
+		s.queue.refuse(store.ErrStopped)
+		close(s.written)
+		return s, nil
 	}
 	if st.format < Format {
 		if st, err = upgrade(db, st, &o); err != nil {

@@ -23,6 +23,9 @@ const (
 // openFile returns the file at path, made if need be, locked against other
 // processes and found sound. Of an older format there is a copy then.
 func openFile(ctx context.Context, path string, o *Options) (*os.File, error) {
+	if o.ReadOnly {
+		return look(ctx, path, o)
+	}
 	if err := create(path); err != nil {
 		return nil, err
 	}
@@ -43,6 +46,34 @@ func openFile(ctx context.Context, path string, o *Options) (*os.File, error) {
 			return nil, err
 		}
 	}
+}
+
+// look is openFile for who changes nothing.
+func look(ctx context.Context, path string, o *Options) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("bolt: the store cannot be opened: %w", err)
+	}
+	if err = lock(ctx, f, syscall.LOCK_SH, o.Lock); err == nil {
+		err = sound(ctx, f, o)
+	}
+	if err != nil {
+		_ = f.Close() // nothing was written to it
+		return nil, err
+	}
+	return f, nil
+}
+
+// sound checks a file that is of a format which this program reads.
+func sound(ctx context.Context, f *os.File, o *Options) error {
+	st, err := peek(ctx, f)
+	if err == nil {
+		err = st.readable()
+	}
+	if err == nil {
+		err = o.Check(ctx, f, o.Progress)
+	}
+	return err
 }
 
 // settle sees to what an earlier process has left and checks f, whose lock is held.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -190,6 +191,61 @@ func upgradeUntil(path, moment string) error {
 		return err
 	}
 	return s.Close()
+}
+
+// Who only looks at a file of an older format leaves it and its folder as they are,
+// though the server marked it when its disk failed.
+func TestOnlyLooking(t *testing.T) {
+	path := formatFile(t, "format1.db")
+	want := content(t, sample(t))
+	if err := os.WriteFile(path+markerFile, []byte("why"), fileMode); err != nil {
+		t.Fatal(err)
+	}
+	before := folder(t, filepath.Dir(path))
+	s, err := Open(t.Context(), path, Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), store.Tx{Put: []store.Put{{Key: "k/a"}}}); !errors.Is(err, store.ErrStopped) {
+		t.Errorf("Commit: %v, want ErrStopped", err)
+	}
+	if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second Open, to write: %v, want ErrLocked", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, folder(t, filepath.Dir(path))); diff != "" {
+		t.Errorf("the folder has changed (-before +after):\n%s", diff)
+	}
+	missing := filepath.Join(t.TempDir(), "store.db")
+	if _, err := Open(t.Context(), missing, Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v, want fs.ErrNotExist", err)
+	}
+	if left := folder(t, filepath.Dir(missing)); len(left) > 0 {
+		t.Errorf("made: %v", left)
+	}
+	if diff := cmp.Diff(want, content(t, path)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// folder returns the files of a folder by their names.
+func folder(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[e.Name()] = string(text)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // An upgrade that cannot make its copy changes nothing.
