@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -205,6 +206,38 @@ func TestBatchThatMeetsTheFullDisk(t *testing.T) {
 		<-all[i].done
 		if !errors.Is(all[i].err, want) || (all[i].rev != 0) != (want == nil) {
 			t.Errorf("request %d: revision %d, %v, want %v", i, all[i].rev, all[i].err, want)
+		}
+	}
+}
+
+// On a full disk what is small and urgent is not refused for what is large beside it.
+func TestLargeKeepsOutNoneThatIsSmall(t *testing.T) {
+	s := openWith(t, filepath.Join(t.TempDir(), "store.db"), Options{MaxSize: 4 * mib, Ballast: mib})
+	defer shut(t, s)
+	commit(t, s, store.Tx{Put: []store.Put{{Key: "a/1"}}})
+	w := &writer{Store: s, space: &space{Store: s, want: mib / 2}}
+	if err := s.read(func(tx *bbolt.Tx) (err error) {
+		w.state, err = readState(tx)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.space.fill(errors.New("by a test"))
+	defer w.space.rest()
+	var batch []*request
+	for i, size := range []int{1, 5 * mib, 1, 1} {
+		batch = append(batch, newRequest(store.Tx{Urgent: true, Put: []store.Put{{Key: fmt.Sprintf("u/%d", i), Value: make([]byte, size)}}}))
+	}
+	w.commit(slices.Clone(batch))
+	for i, want := range []error{nil, store.ErrFull, nil, nil} {
+		<-batch[i].done
+		if !errors.Is(batch[i].err, want) || (batch[i].rev != 0) != (want == nil) {
+			t.Errorf("request %d: revision %d, %v, want %v", i, batch[i].rev, batch[i].err, want)
+		}
+	}
+	for i := range batch {
+		if _, err := s.Get(t.Context(), fmt.Sprintf("u/%d", i)); (err == nil) != (i != 1) {
+			t.Errorf("request %d: Get: %v", i, err)
 		}
 	}
 }

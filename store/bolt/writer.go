@@ -18,6 +18,10 @@ import (
 // behind others.
 const maxBatch = 512
 
+// fewer is how often a batch that finds no space is halved: each time that it finds none
+// costs bbolt a look at all pages.
+const fewer = 2
+
 // fill is how full pages are left: keys that grow with time never come back to
 // a full page.
 const fill = 0.9
@@ -114,6 +118,19 @@ func (w *writer) commit(batch []*request) {
 		w.space.fill(err)
 		batch = w.refuse(batch)
 		err = w.transact(batch)
+	}
+	w.settle(batch, err, fewer)
+}
+
+// settle answers a batch that was tried. Of one that found no space, half is tried, as
+// often as that may help: what is large must not keep out what is small.
+func (w *writer) settle(batch []*request, err error, tries int) {
+	if errors.Is(err, store.ErrFull) && len(batch) > 1 && tries > 0 {
+		half := len(batch) / 2
+		for _, some := range [][]*request{batch[:half], batch[half:]} {
+			w.settle(some, w.transact(some), tries-1)
+		}
+		return
 	}
 	if err != nil {
 		for _, r := range batch {
