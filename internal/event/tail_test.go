@@ -281,11 +281,11 @@ func TestWhoIsFarBehindIsAnsweredWhenTheServerStops(t *testing.T) {
 		flood(t, s, 6000)
 		tail := open(t, s)
 		s.lists.Store(0)
+		s.hold.Store(true)
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() { next(t, tail, 1, kinds(event.LoginFailed), long) })
 		}
-		s.hold.Store(true)
 		synctest.Wait()
 		tail.Drain()
 		synctest.Wait()
