@@ -21,6 +21,7 @@ type record struct {
 	permanent bool
 	token     string   // empty: the answer was lost
 	replaced  []string // tokens before it, which are good as long
+	rotations int      // that were asked for
 	handle    string
 	client    string // the browser or device; empty: the answer was lost
 	together  string // of sessions that end in one commit

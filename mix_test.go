@@ -209,14 +209,16 @@ func (w *worker) keep(k *kept, value string, err error) error {
 	return stopping(err)
 }
 
-// rotate replaces the token of a session. If the answer is lost the old one is good
-// as before.
+// rotate replaces the token of a session, not more often than its old ones are known.
+// If the answer is lost the old one is good as before.
 func (w *worker) rotate(ctx context.Context) error {
-	r := w.checkOutOne(func(r *record) bool { return r.token != "" })
+	const known = 3
+	r := w.checkOutOne(func(r *record) bool { return r.token != "" && r.rotations < known })
 	if r == nil {
 		return nil
 	}
 	defer w.checkIn(r)
+	r.rotations++
 	var made credential
 	err := w.change(ctx, w.as(r.token), "rotateSession", nil, &made)
 	if w.unsure(err) {
