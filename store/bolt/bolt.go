@@ -114,11 +114,11 @@ func (o Options) at(moment string) {
 // bbolt returns what bbolt is to be opened with.
 func (o Options) bbolt() *bbolt.Options {
 	return &bbolt.Options{
-		ReadOnly:        o.ReadOnly,
 		NoFreelistSync:  true,
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: 1 << 30, // address space only; a remap has to wait for all readers
 		MaxSize:         int(o.MaxSize),
+		ReadOnly:        o.ReadOnly,
 	}
 }
 
