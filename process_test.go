@@ -96,7 +96,7 @@ type process struct {
 	url    string
 	output *output       // nil where log is
 	log    string        // the file of its log, if it has one
-	exited chan struct{} // closed once it is gone and reaped
+	exited chan struct{} // closed once it is gone and reaped, and its output taken
 	ready  time.Duration // from its start to the first 200 of /readyz
 }
 
@@ -151,6 +151,7 @@ func (h home) launch(t *testing.T, under ...string) *process {
 	go func() {
 		_ = cmd.Wait() // how it ended, ProcessState tells
 		_ = write.Close()
+		<-p.output.whole
 		close(p.exited)
 	}()
 	t.Cleanup(p.kill)
