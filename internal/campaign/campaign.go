@@ -218,7 +218,7 @@ func write(page, line string) error {
 func commit(t *testing.T) string {
 	t.Helper()
 	git := func(args ...string) string {
-		out, err := exec.CommandContext(t.Context(), "git", args...).Output()
+		out, err := exec.CommandContext(t.Context(), "git", args...).Output() //nolint:gosec // words of this function
 		if err != nil {
 			t.Fatalf("git %s: %v", args[0], err)
 		}
