@@ -100,7 +100,7 @@ model: ## compare the keeper with its model, 50,000 sequences and 500 on bolt (S
 	done
 
 linearize: ## check 50,000 concurrent operations for linearizability
-	go test -count=1 -v -p 1 -tags system -run '^TestSystemLinearizability$$' .
+	go test -count=1 -v -tags system -run '^TestSystemLinearizability$$' .
 
 fuzz: ## run every fuzz target, one after the other (FUZZTIME=60s each)
 	@targets=$$(go test -list '^Fuzz' ./... | \

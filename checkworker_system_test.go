@@ -57,13 +57,6 @@ func TestSystemTheCheckWorkerEndsWithItsServer(t *testing.T) {
 		t.Fatalf("the check is over already:\n%s", p.output)
 	}
 	p.kill()
-	killed := time.Now()
-	for len(running(t, workers)) > 0 {
-		if time.Since(killed) > soon {
-			t.Fatalf("%v still run", running(t, workers))
-		}
-		pause(t, 5*time.Millisecond)
-	}
-	t.Logf("gone after %v", time.Since(killed))
+	awaitGone(t, workers, soon)
 	f.Unmount()
 }

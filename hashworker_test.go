@@ -51,16 +51,22 @@ func TestTheHashWorkerEndsWithItsServer(t *testing.T) {
 			}
 
 			end(t, p)
-			ended := time.Now()
-			for len(running(t, workers)) > 0 {
-				if time.Since(ended) > soon {
-					t.Fatalf("%v still run", running(t, workers))
-				}
-				pause(t, 5*time.Millisecond)
-			}
-			t.Logf("gone after %v", time.Since(ended))
+			awaitGone(t, workers, soon)
 		})
 	}
+}
+
+// awaitGone waits for processes to end, not for long.
+func awaitGone(t *testing.T, pids []int, within time.Duration) {
+	t.Helper()
+	begun := time.Now()
+	for len(running(t, pids)) > 0 {
+		if time.Since(begun) > within {
+			t.Fatalf("%v still run", running(t, pids))
+		}
+		pause(t, 5*time.Millisecond)
+	}
+	t.Logf("gone after %v", time.Since(begun))
 }
 
 // childrenOf returns the processes that another has started.

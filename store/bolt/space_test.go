@@ -182,13 +182,7 @@ func TestBatchThatMeetsTheFullDisk(t *testing.T) {
 	s := openWith(t, filepath.Join(t.TempDir(), "store.db"), Options{MaxSize: 4 * mib, Ballast: mib})
 	defer shut(t, s)
 	commit(t, s, store.Tx{Put: []store.Put{{Key: "a/1"}}})
-	w := &writer{Store: s, space: &space{Store: s, want: mib / 2}}
-	if err := s.read(func(tx *bbolt.Tx) (err error) {
-		w.state, err = readState(tx)
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	w := writerOf(t, s)
 	huge := bytes.Repeat([]byte{'v'}, mib)
 	batch := []*request{
 		newRequest(store.Tx{Urgent: true, If: []store.Cond{{Key: "u/1"}}, Put: []store.Put{{Key: "u/1"}}}),
@@ -215,13 +209,7 @@ func TestLargeKeepsOutNoneThatIsSmall(t *testing.T) {
 	s := openWith(t, filepath.Join(t.TempDir(), "store.db"), Options{MaxSize: 4 * mib, Ballast: mib})
 	defer shut(t, s)
 	commit(t, s, store.Tx{Put: []store.Put{{Key: "a/1"}}})
-	w := &writer{Store: s, space: &space{Store: s, want: mib / 2}}
-	if err := s.read(func(tx *bbolt.Tx) (err error) {
-		w.state, err = readState(tx)
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	w := writerOf(t, s)
 	w.space.fill(errors.New("by a test"))
 	defer w.space.rest()
 	var batch []*request
@@ -240,6 +228,19 @@ func TestLargeKeepsOutNoneThatIsSmall(t *testing.T) {
 			t.Errorf("request %d: Get: %v", i, err)
 		}
 	}
+}
+
+// writerOf returns a writer beside the one of s, which must have nothing to do.
+func writerOf(t *testing.T, s *Store) *writer {
+	t.Helper()
+	w := &writer{Store: s, space: &space{Store: s, want: mib / 2}}
+	if err := s.read(func(tx *bbolt.Tx) (err error) {
+		w.state, err = readState(tx)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // Errors of a full disk that say that nothing was applied, and others.

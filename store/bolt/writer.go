@@ -105,7 +105,7 @@ func (w *writer) errands(batch []*request) []*request {
 	return left
 }
 
-// commit settles and answers a batch. Where the disk is found full, those that are
+// commit makes a batch durable and answers it. Where the disk is found full, those that are
 // urgent are tried once more, in the space that was set aside for them.
 func (w *writer) commit(batch []*request) {
 	if w.space.isUsedUp() {
@@ -119,16 +119,16 @@ func (w *writer) commit(batch []*request) {
 		batch = w.refuse(batch)
 		err = w.transact(batch)
 	}
-	w.settle(batch, err, fewer)
+	w.finish(batch, err, fewer)
 }
 
-// settle answers a batch that was tried. Of one that found no space, half is tried, as
+// finish answers a batch that was tried. Of one that found no space, half is tried, as
 // often as that may help: what is large must not keep out what is small.
-func (w *writer) settle(batch []*request, err error, tries int) {
+func (w *writer) finish(batch []*request, err error, tries int) {
 	if errors.Is(err, store.ErrFull) && len(batch) > 1 && tries > 0 {
 		half := len(batch) / 2
 		for _, some := range [][]*request{batch[:half], batch[half:]} {
-			w.settle(some, w.transact(some), tries-1)
+			w.finish(some, w.transact(some), tries-1)
 		}
 		return
 	}
