@@ -20,7 +20,7 @@ import (
 func TestSystemCampaignSlow(t *testing.T) {
 	campaign.Run(t, campaign.Plan{
 		Name: "slow clients", Trials: 5, Few: 1,
-		About: "5 turns of validate beside 5,000 clients that drip headers, 2,000 that drip bodies and then 2,000 that do not read, each beside a quiet turn",
+		About: "5 turns of validate beside 5,000 clients that drip headers, 2,000 that drip bodies and then 2,000 that ask for much and do not read it, of whom most are refused at once; each beside a quiet turn",
 		Must:  []string{"failed validates", "clients cut late", "medians of p99 beyond 1.5 times and beyond 2 ms more"},
 	}, func(r *campaign.Trial) {
 		turns, of := 3, slowCrowd{Headers: 500, Bodies: 200, Silent: 300}
