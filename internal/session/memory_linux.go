@@ -1,10 +1,6 @@
-//go:build unix
-
 package session
 
 import "syscall"
-
-const adviseHugePages = 14 // MADV_HUGEPAGE on Linux; elsewhere a hint that is refused
 
 // mapMemory returns zeroed memory that the collector neither scans nor counts, in
 // huge pages if all of it will be used.
@@ -14,7 +10,7 @@ func mapMemory(size int, huge bool) []byte {
 		return make([]byte, size)
 	}
 	if huge {
-		_ = syscall.Madvise(b, adviseHugePages)
+		_ = syscall.Madvise(b, syscall.MADV_HUGEPAGE) // a hint, which may be refused
 	}
 	return b
 }
