@@ -76,8 +76,8 @@ type Child struct {
 }
 
 // InChild returns a Check that has a child do the work: whatever the file does to it,
-// a crash or a hang included, this process goes on and calls the file damaged. A
-// child gets 10 s, and 10 s more per GiB, from each sign of progress to the next.
+// a crash or a hang included, this process goes on and calls the file damaged; it does
+// not where somebody else killed the child. A child gets 10 s, and 10 s more per GiB, from each sign of progress to the next.
 func InChild(c Child) Check {
 	return c.check
 }
@@ -169,8 +169,9 @@ func (run *checking) follow(ctx context.Context, p Progress, patience time.Durat
 			said, verdict = true, fmt.Errorf("bolt: the store could not be checked: %s", unquoted(rest))
 		}
 	}
-	if lines.Err() != nil {
-		_ = run.cmd.Process.Kill() // it talks nonsense
+	nonsense := lines.Err() != nil
+	if nonsense {
+		_ = run.cmd.Process.Kill()
 	}
 	_ = run.in.Close()
 	ended := run.cmd.Wait()
@@ -181,10 +182,19 @@ func (run *checking) follow(ctx context.Context, p Progress, patience time.Durat
 		return corrupt("checking the file came to a halt %s, for %v", at, patience.Round(time.Second))
 	case said && verdict != nil:
 		return verdict
+	case !said && !nonsense && killed(run.cmd.ProcessState):
+		return fmt.Errorf("bolt: the process that checked the store was killed %s, as happens where memory runs short: free some, and start again", at)
 	case !said || ended != nil:
 		return corrupt("checking the file ended %s: %v %s", at, ended, firstLine(run.stderr.Bytes()))
 	}
 	return nil
+}
+
+// killed reports whether a process was ended by who asks no questions. What a file does
+// to it ends it by other signals.
+func killed(p *os.ProcessState) bool {
+	status, ok := p.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 func numbers(text string) (done, total uint64, ok bool) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,6 +63,18 @@ func TestCheckInChildIsGivenUp(t *testing.T) {
 	}
 }
 
+func TestCheckInChildThatIsKilled(t *testing.T) {
+	f, err := os.Open(sample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	c := Child{Command: os.Args[0], Args: []string{"worker, killed"}, Failed: func(err error) { t.Error(err) }}
+	if err := InChild(c)(t.Context(), f, nil); err == nil || errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "was killed at 3 of 10 pages") {
+		t.Errorf("%v, want an error that does not blame the file", err)
+	}
+}
+
 func TestCheckWithoutAChild(t *testing.T) {
 	path := sample(t)
 	f, err := os.Open(path)
@@ -90,6 +103,10 @@ func checker(name string) bool {
 		say("progress 3 10")
 		say("sound")
 		os.Exit(7)
+	case "worker, killed":
+		say("progress 3 10")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // it may take a moment
 	case "worker, hanging":
 		say("progress 3 10")
 		_, _ = io.Copy(io.Discard, os.Stdin)
