@@ -87,19 +87,7 @@ const draftFile = ".new-copy"
 // SweepBackups removes what backups that were cut short have left in their folder.
 // None may be under way there.
 func SweepBackups(dir string) error {
-	all, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("bolt: %w", err)
-	}
-	for _, e := range all {
-		if !strings.HasSuffix(e.Name(), draftFile) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("bolt: the folder of backups cannot be written: %w", err)
-		}
-	}
-	return nil
+	return removeFrom(dir, func(name string) bool { return strings.HasSuffix(name, draftFile) })
 }
 
 // deadline gives a copy ten minutes, and twice what its rate makes it take.

@@ -115,7 +115,10 @@ func TestReopen(t *testing.T) {
 }
 
 func TestFile(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "a [1]") // which means something else in a pattern
+	if err := MakeFolder(dir); err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(dir, "store.db")
 	left := path + ".new-123" // of a start that was cut short
 	if err := os.WriteFile(left, []byte("half"), fileMode); err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -354,14 +353,11 @@ func (s *Store) Size() (file, free int64) {
 	return file, int64(stats.FreePageN+stats.PendingPageN) * int64(db.Info().PageSize)
 }
 
-// room says a NoRoomError if the file system of a folder has not so many bytes left.
+// room says a NoRoomError if the file system of a folder says that it has not so many
+// bytes left.
 func room(dir string, need int64) error {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("bolt: %w", err)
-	}
-	if left := int64(fs.Bavail) * int64(fs.Bsize); left < need { //nolint:gosec,unconvert // sizes; their types differ by system
-		return &NoRoomError{need - left}
+	if _, free, ok := fileSystem(dir); ok && free < need {
+		return &NoRoomError{need - free}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 const (
 	fileMode = 0o600
-	newFile  = ".new-*" // after the name of a file that is being made
+	newFile  = ".new-" // and more, after the name of a file that is being made
 )
 
 // openFile returns the file at path, made if need be, locked against other
@@ -202,7 +203,7 @@ func create(path string) error {
 		return nil
 	}
 	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, filepath.Base(path)+newFile)
+	tmp, err := os.CreateTemp(dir, filepath.Base(path)+newFile+"*")
 	if err != nil {
 		return fmt.Errorf("bolt: the data folder cannot be written: %w", err)
 	}
@@ -246,13 +247,21 @@ func initialize(f *os.File) error {
 
 // sweep removes what an interrupted create has left. The caller holds the lock.
 func sweep(path string) error {
-	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), filepath.Base(path)+newFile))
+	return removeFrom(filepath.Dir(path), func(name string) bool { return strings.HasPrefix(name, filepath.Base(path)+newFile) })
+}
+
+// removeFrom removes files from a folder, all whose names are of a kind.
+func removeFrom(dir string, kind func(name string) bool) error {
+	all, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("bolt: %w", err)
 	}
-	for _, name := range left {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("bolt: the data folder cannot be written: %w", err)
+	for _, e := range all {
+		if !kind(e.Name()) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("bolt: the folder cannot be written: %w", err)
 		}
 	}
 	return nil

@@ -82,7 +82,7 @@ func (r *Replacement) holds(f *os.File) bool {
 }
 
 // Path returns where the copy is, to be opened and changed before Install.
-func (r *Replacement) Path() string { return r.path + newFile[:len(newFile)-1] + "restored" }
+func (r *Replacement) Path() string { return r.path + newFile + "restored" }
 
 // Install gives the copy the name of the store; the file that had it is kept under the
 // name of kept, in the same folder. Whoever has the copy open holds its lock still. An

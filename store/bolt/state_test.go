@@ -172,7 +172,7 @@ func TestUpgradeKilled(t *testing.T) {
 			if sum := verified(t, path+preUpgrade+"1"); sum.Format != 1 {
 				t.Errorf("the copy is of format %d", sum.Format)
 			}
-			if left, err := filepath.Glob(path + newFile); err != nil || len(left) > 0 {
+			if left, err := filepath.Glob(path + newFile + "*"); err != nil || len(left) > 0 {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
