@@ -20,15 +20,15 @@ import (
 	"sessiond/internal/campaign"
 )
 
-// Every fuzz target of the repository, two at a time, in ten rounds of a minute
+// Every fuzz target of the repository, four at a time, in ten rounds of a minute
 // each. What one finds is kept by go test as a seed, in the package's testdata.
 func TestSystemCampaignFuzz(t *testing.T) {
-	const rounds, atOnce = 10, 2
+	const rounds, atOnce = 10, 4
 	targets := fuzzTargets(t)
 	turns := slices.Collect(slices.Chunk(targets, atOnce))
 	campaign.Run(t, campaign.Plan{
 		Name: "fuzzing", Trials: rounds * len(turns), Few: 1,
-		About: fmt.Sprintf("a minute of two of %d targets", len(targets)),
+		About: fmt.Sprintf("a minute of four of %d targets at once", len(targets)),
 		Must:  []string{"inputs that break a target"},
 	}, func(r *campaign.Trial) {
 		seconds := 5
