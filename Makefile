@@ -18,9 +18,9 @@ TOOL     := go tool -modfile=tools/go.mod
 # The Debian packages that the targets below need beyond Go and make: a C
 # compiler for the race detector, git for versions and the list of committed
 # files, curl for what the pages tell to type, wrk as the load of the benchmark,
-# the proxies that stand in front of the server, what makes and mounts the disks
+# the proxies that stand in front of the server, strace, what makes and mounts the disks
 # whose power is cut.
-PACKAGES := curl e2fsprogs gcc git haproxy libc6-dev mount nginx-light wrk
+PACKAGES := curl e2fsprogs gcc git haproxy libc6-dev mount nginx-light strace wrk
 
 # The folders with tests for `make campaign` and `make test-system`.
 CAMPAIGNS    = $(shell grep -rl --include='*_test.go' '^func TestSystemCampaign' . | xargs -r dirname | sort -u)

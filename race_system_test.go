@@ -31,12 +31,7 @@ import (
 // goroutines, than a server that did next to nothing.
 func TestSystemCampaignRace(t *testing.T) {
 	const whole, few = time.Minute, 8 * time.Second
-	program := filepath.Join(t.TempDir(), "sessiond")
-	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build -race: %v\n%s", err, out)
-	}
+	program := built(t, "CGO_ENABLED=1", "-race")
 	campaign.Run(t, campaign.Plan{
 		Name: "race detector", Trials: 5, Few: 1, Must: []string{dataRaces, internalErrors, leftFiles, leftGoroutines},
 		About: "a minute of 16 clients with a ledger and 4 that go through all actions, on a server built with -race that is stopped and started in the middle",
@@ -47,6 +42,18 @@ func TestSystemCampaignRace(t *testing.T) {
 		}
 		raceTrial(r, program, d)
 	})
+}
+
+// built builds the program with a variable of the environment and some flags.
+func built(t *testing.T, env string, flags ...string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "sessiond")
+	build := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build"}, flags, []string{"-o", program, "."})...)
+	build.Env = append(os.Environ(), env)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return program
 }
 
 const (
