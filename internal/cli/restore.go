@@ -140,9 +140,9 @@ func restoreOptions(cmd *cobra.Command, file string) (*RestoreOptions, error) {
 func isBackup(file string) error {
 	switch info, err := os.Stat(file); {
 	case errors.Is(err, fs.ErrNotExist):
-		return errors.New("there is no such backup")
+		return fmt.Errorf("there is no backup %s", file)
 	case err == nil && !info.Mode().IsRegular(): // opening a pipe would wait for ever
-		return errors.New("that is no file: name the file of a backup")
+		return fmt.Errorf("%s is no file: name the file of a backup", file)
 	}
 	return nil
 }
