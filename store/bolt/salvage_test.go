@@ -248,3 +248,24 @@ func TestTheNewerPageSpeaks(t *testing.T) {
 		})
 	}
 }
+
+// A file that has lost its meta pages and its state, and has one small value: what is
+// salvaged is sound, which a store is not that has values of later commits than its own.
+func TestSalvageOfAValueAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := open(t, path)
+	commit(t, s, store.Tx{Put: []store.Put{{Key: "a/1", Value: []byte("one")}}})
+	shut(t, s)
+	damage(t, path, func(file []byte) []byte {
+		clear(file[:2*os.Getpagesize()])
+		return bytes.ReplaceAll(file, stateName, bytes.Repeat([]byte{'x'}, len(stateName)))
+	})
+	out := path + ".salvaged"
+	if found, err := Salvage(t.Context(), path, out, []string{"a"}, nil); err != nil || found.Kinds["a"] != 1 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	verified(t, out)
+	if got := items(t, out); got["a/1"] != "one" {
+		t.Errorf("%q", got)
+	}
+}

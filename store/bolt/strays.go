@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"slices"
 	"sort"
+
+	"sessiond/store"
 )
 
 // scan looks through all pages that the tree does not lead to.
@@ -55,9 +57,7 @@ func (m *miner) sift(p []byte) {
 				if of[kind] == nil {
 					of[kind] = &stray{}
 				}
-				of[kind].newest = max(of[kind].newest, rev)
-				of[kind].elements = append(of[kind].elements, e)
-				m.newest = max(m.newest, rev)
+				m.take(of[kind], rev, e)
 				break
 			}
 		}
@@ -83,8 +83,7 @@ func (m *miner) siftBucket(e element) {
 		case kind == metaKind && bytes.Equal(e.key, stateName):
 			m.takeState(e.value)
 		default:
-			s.newest = max(s.newest, rev)
-			s.elements = append(s.elements, e)
+			m.take(&s, rev, e)
 		}
 	}
 	slices.SortFunc(s.elements, func(a, b element) int { return bytes.Compare(a.key, b.key) })
@@ -92,6 +91,13 @@ func (m *miner) siftBucket(e element) {
 		m.know(kind)
 		m.strays[kind] = append(m.strays[kind], s)
 	}
+}
+
+// take notes a good value of a page.
+func (m *miner) take(s *stray, rev store.Rev, e element) {
+	s.newest = max(s.newest, rev)
+	s.elements = append(s.elements, e)
+	m.newest = max(m.newest, rev)
 }
 
 // adopt keeps of the strays what is lost otherwise.
