@@ -70,7 +70,6 @@ func TestSystemCampaignBackup(t *testing.T) {
 			r.Most("ms of a backup", time.Since(begun).Milliseconds())
 			pause(t, max(0, time.Second-time.Since(begun)))
 			beside = append(beside, quantile(b.turn(), 0.99))
-			pause(t, time.Second) // the next has another name
 		}
 		base, now := quantile(calm, 0.5), quantile(beside, 0.5)
 		r.Most("µs of 99 % of the creates", base.Microseconds())

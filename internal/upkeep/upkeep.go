@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -126,7 +128,7 @@ func (k *Keeper) Backup(ctx context.Context, name string, wait time.Duration, by
 	}
 	j, err := k.begin(func(running api.Job) bool { return running.Name != "" && (name == "" || name == running.Name) }, func(j *job) func(context.Context) error {
 		if name == "" {
-			name = k.deps.Clock.Now().UTC().Format("20060102T150405Z")
+			name = k.fresh(k.deps.Clock.Now().UTC().Format("20060102T150405Z"))
 		}
 		j.now.Name = name
 		return func(ctx context.Context) error { return k.backup(ctx, j, name, by) }
@@ -135,6 +137,22 @@ func (k *Keeper) Backup(ctx context.Context, name string, wait time.Duration, by
 		return api.Job{}, err
 	}
 	return j.wait(ctx, wait)
+}
+
+// fresh returns a name that no job of late was given: name, or that and a number. The
+// caller holds mu.
+func (k *Keeper) fresh(name string) string {
+	given := func(name string) bool {
+		return slices.ContainsFunc(k.jobs, func(j *job) bool {
+			now, _ := j.state()
+			return now.Name == name
+		})
+	}
+	unique := name
+	for n := 2; given(unique); n++ {
+		unique = name + "-" + strconv.Itoa(n)
+	}
+	return unique
 }
 
 // Compact begins to compact the store, or joins who does, and waits so long for its

@@ -98,6 +98,9 @@ func TestAJobGoesOnWithoutItsCaller(t *testing.T) {
 		if err != nil || compacted.FileBytesBefore != 1000 || compacted.FileBytes != 400 {
 			t.Errorf("%+v, %v", compacted, err)
 		}
+		if again, err := k.Backup(ctx, "", time.Hour, event.Event{}); err != nil || again.Name != first.Name+"-2" {
+			t.Errorf("another one within the same second: %+v, %v", again, err)
+		}
 		if _, err := k.Wait(ctx, "unknown", 0); api.FromError(err).Code != api.NotFound {
 			t.Errorf("an unknown job: %v", err)
 		}
