@@ -20,6 +20,15 @@ func FuzzFile(f *testing.F) {
 		f.Add(content[:32<<10], uint16(0), byte(0))
 		f.Add(content, uint16(9000), byte(1))
 	}
+	small := filepath.Join(f.TempDir(), "small.db") // of which each byte is met more often
+	s := open(f, small)
+	commit(f, s, store.Tx{Put: []store.Put{{Key: "a/1", Value: []byte("one")}, {Key: "big/2", Value: []byte("two")}}, Append: [][]byte{[]byte("entry")}})
+	shut(f, s)
+	content, err := os.ReadFile(small)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(content, uint16(0), byte(0))
 	f.Fuzz(func(t *testing.T, content []byte, at uint16, flip byte) {
 		if int(at) < len(content) {
 			content[at] ^= flip
