@@ -35,7 +35,7 @@ func (k *cursor) text(listing string) string {
 // parseCursor reads a cursor of a listing.
 func parseCursor(text, listing string) (k cursor, ok bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < cursorHead+cursorSum {
+	if err != nil || len(b) < cursorHead+cursorSum || strings.ContainsAny(text, "\r\n") { // which base64 passes over
 		return cursor{}, false
 	}
 	b, sum := b[:len(b)-cursorSum], b[len(b)-cursorSum:]

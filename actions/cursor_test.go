@@ -12,6 +12,7 @@ func FuzzCursor(f *testing.F) {
 	k := cursor{given: 1_772_439_340, now: 7, at: position{handle: api.ID{1, 15: 2}, key: "alice"}}
 	f.Add(k.text(listing), listing)
 	f.Add(k.text("another"), listing)
+	f.Add(k.text(listing)[:10]+"\n"+k.text(listing)[10:], listing)
 	f.Add((&cursor{}).text(listing), listing)
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, text, listing string) {
