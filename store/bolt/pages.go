@@ -181,6 +181,11 @@ type element struct {
 // nil for none.
 type bounds struct{ low, high []byte }
 
+// has reports whether a key keeps to them.
+func (b bounds) has(key []byte) bool {
+	return bytes.Compare(key, b.low) >= 0 && (b.high == nil || bytes.Compare(key, b.high) < 0)
+}
+
 // branch walks the page id and all below it.
 func (t *tree) branch(ctx context.Context, depth int, id uint64, b bounds, kind string, leaf func(element) error) error {
 	if err := ctx.Err(); err != nil {
@@ -285,7 +290,7 @@ func elements(p []byte, depth int, b bounds, kind string, fn func(element) error
 			return corrupt("%s: page %d: element %d is outside the page", of(kind), order.Uint64(p), i)
 		}
 		e.key, e.value = p[from:from+ksize:from+ksize], p[from+ksize:from+ksize+vsize]
-		if i > 0 && bytes.Compare(last, e.key) >= 0 || bytes.Compare(e.key, b.low) < 0 || b.high != nil && bytes.Compare(e.key, b.high) >= 0 {
+		if i > 0 && bytes.Compare(last, e.key) >= 0 || !b.has(e.key) {
 			return corrupt("%s: page %d: key %q is out of order", of(kind), order.Uint64(p), e.key)
 		}
 		last = e.key

@@ -80,7 +80,7 @@ func (s *Salvaged) Touched(kind string) bool {
 // Salvage makes a new store at draft, which must not exist, of what is good in the
 // damaged file at path, which no server may have open. It reads all of the file and
 // trusts none of it. Kinds name those that may be in it, for the case that the file
-// has lost their names. Where the log has holes, the new one begins behind the last.
+// has lost their names; none: any. Where the log has holes, the new one begins behind the last.
 // An error means that there is no new store. The caller gives the store its name with
 // Publish, once it has ended in it what may not live.
 func Salvage(ctx context.Context, path, draft string, kinds []string, p Progress) (*Salvaged, error) {
@@ -115,6 +115,9 @@ func Salvage(ctx context.Context, path, draft string, kinds []string, p Progress
 		m.know(kind)
 	}
 	if err = m.mine(info.Size()); err == nil {
+		err = m.newer
+	}
+	if err == nil {
 		err = m.finish()
 	}
 	if err != nil {
@@ -141,7 +144,14 @@ type miner struct {
 	state    *state
 	strays   map[string][]stray // pages that the tree does not lead to, by kind
 	newest   store.Rev
+	newer    error    // of a state that a newer program has written; nil: there is none
+	visited  []uint64 // one bit per page: it was walked, disowned or not
+	astray   bool     // what is walked is not where its keys belong
 }
+
+// lastRev is beyond all revisions and positions that a server comes to: who has it has
+// been made up, and left no room for the next.
+const lastRev = 1 << 62
 
 // stray is a page with good values of a kind.
 type stray struct {
@@ -150,6 +160,9 @@ type stray struct {
 }
 
 func (m *miner) know(kind string) {
+	if len(m.hints) > 0 && !slices.Contains(m.hints, kind) {
+		return
+	}
 	if kind != metaKind && store.Kind(kind+"/") == kind && !slices.Contains(m.kinds, kind) {
 		m.kinds = append(m.kinds, kind)
 	}
@@ -170,16 +183,16 @@ func (m *miner) mine(size int64) error {
 	} else {
 		m.tree.pages = min(m.tree.pages, uint64(size/m.tree.pageSize)) //nolint:gosec // sizes
 		m.tree.seen = make([]uint64, m.tree.pages/64+1)
+		m.visited = make([]uint64, len(m.tree.seen))
 		pageSize = m.tree.pageSize
 		if err := m.branch(0, m.tree.root, "", bounds{}); err != nil {
 			return err
 		}
 		reached = m.tree.seen
 	}
-	if m.state == nil {
-		m.rootLost = true
-	} else if torn || len(m.found.Lost) == 0 && m.to.found != m.state.held {
-		m.found.Lost = append(m.found.Lost, Lost{after: m.state.rev}) // there may have been another commit
+	m.rootLost = m.rootLost || m.state == nil
+	if torn && m.tree != nil || m.state != nil && len(m.found.Lost) == 0 && m.to.found != m.state.held {
+		m.found.Lost = append(m.found.Lost, Lost{after: m.newest}) // there may have been another commit
 	}
 	if err := m.scan(size, pageSize, reached); err != nil {
 		return err
@@ -215,6 +228,12 @@ func (m *miner) branch(depth int, id uint64, kind string, b bounds) error {
 	if sound = sound && whole; !sound {
 		m.lose(kind, b.low, b.high)
 	}
+	if slices.ContainsFunc(all, func(e element) bool { return !b.has(e.key) }) { // the number that leads here is wrong, or these are
+		m.lose(kind, b.low, b.high)
+		m.disown(id, len(p))
+		defer func(was bool) { m.astray = was }(m.astray)
+		m.astray = true
+	}
 	if order.Uint16(p[8:]) == leafPage {
 		before := len(m.found.Lost)
 		err := m.leaf(depth, kind, all, b)
@@ -246,7 +265,7 @@ func (m *miner) branch(depth int, id uint64, kind string, b bounds) error {
 // say otherwise, it is not sound.
 func (m *miner) page(id uint64) (p []byte, sound bool) {
 	t := m.tree
-	if id < 2 || id >= t.pages || t.seen[id/64]&(1<<(id%64)) != 0 {
+	if id < 2 || id >= t.pages || (t.seen[id/64]|m.visited[id/64])&(1<<(id%64)) != 0 {
 		return nil, false
 	}
 	p = make([]byte, t.pageSize)
@@ -258,6 +277,7 @@ func (m *miner) page(id uint64) (p []byte, sound bool) {
 		return nil, false
 	}
 	t.seen[id/64] |= 1 << (id % 64)
+	m.visited[id/64] |= 1 << (id % 64)
 	sound = true
 	if count > 0 {
 		at := pageHead + 4 // pos of the first element
@@ -291,11 +311,11 @@ func (m *miner) page(id uint64) (p []byte, sound bool) {
 	return whole, sound
 }
 
-// disown has the pages be looked through that a page claims to go on in: not all that it
-// holds is good, so they may be others.
+// disown has a page be looked through once more, and those that it claims to go on in:
+// not all that it holds is good, so they may be others.
 func (m *miner) disown(id uint64, size int) {
-	for i := range uint64(size)/uint64(m.tree.pageSize) - 1 { //nolint:gosec // sizes
-		m.tree.seen[(id+1+i)/64] &^= 1 << ((id + 1 + i) % 64)
+	for i := range uint64(size) / uint64(m.tree.pageSize) { //nolint:gosec // sizes
+		m.tree.seen[(id+i)/64] &^= 1 << ((id + i) % 64)
 	}
 }
 
@@ -371,7 +391,10 @@ func (m *miner) bucket(depth int, e element) error {
 
 func (m *miner) takeState(v []byte) {
 	st, err := decodeState(v)
-	if err == nil && (m.state == nil || st.rev > m.state.rev) {
+	if err == nil && st.readable() != nil {
+		m.newer = st.readable()
+	}
+	if err == nil && max(uint64(st.rev), st.head.Seq) < lastRev && (m.state == nil || st.rev > m.state.rev) {
 		m.state = &st
 		m.newest = max(m.newest, st.rev)
 	}
@@ -379,11 +402,18 @@ func (m *miner) takeState(v []byte) {
 
 // good reports whether the CRC of a value is right.
 func (m *miner) good(kind string, e element) bool {
+	_, ok := m.unseal(kind, e)
+	return ok
+}
+
+// unseal returns the revision of a good value, which a server may have written.
+func (m *miner) unseal(kind string, e element) (store.Rev, bool) {
 	rev, _, err := unseal(kind, e.key, e.value)
-	if err == nil {
-		m.newest = max(m.newest, rev)
+	if err != nil || rev == 0 || rev >= lastRev || len(kind)+len(e.key) > store.MaxKeyLen {
+		return 0, false
 	}
-	return err == nil
+	m.newest = max(m.newest, rev)
+	return rev, true
 }
 
 func (m *miner) keep(kind string, e element) error {
@@ -391,8 +421,14 @@ func (m *miner) keep(kind string, e element) error {
 	if err != nil {
 		return err
 	}
+	if rev, _, _ := unseal(kind, e.key, e.value); there > rev { // its CRC is known to be right
+		return nil
+	}
 	if there == 0 {
 		m.found.Kinds[kind]++
+	}
+	if m.astray && kind != logKind {
+		m.found.Doubtful[kind+string(e.key)] = true
 	}
 	return m.to.add(kind, e.key, e.value)
 }
@@ -472,14 +508,16 @@ func (m *miner) mendLog(st *state, head store.Head) error {
 		return err
 	}
 	var anchor store.Head
-	at, holes := store.Head{}, false
+	at, holes, nonsense := store.Head{}, false, false
 	var all, drop [][]byte // names
 	err := m.to.db.View(func(tx *bbolt.Tx) error {
 		if b := tx.Bucket([]byte(store.Kind(store.AnchorKey))); b != nil {
 			name := []byte(store.AnchorKey[len(store.Kind(store.AnchorKey)):])
 			if v := b.Get(name); v != nil {
 				if _, payload, err := unseal(store.Kind(store.AnchorKey), name, v); err == nil {
-					at, _ = store.DecodeHead(payload) // a CRC that fits and nonsense: as if it were not there
+					if at, err = store.DecodeHead(payload); err != nil || at.Seq >= lastRev { // a CRC that fits and nonsense
+						at, nonsense = store.Head{}, true
+					}
 				}
 			}
 		}
@@ -494,7 +532,7 @@ func (m *miner) mendLog(st *state, head store.Head) error {
 			}
 			e, err := store.DecodeEntry(store.Item{Key: logKind + string(name), Value: payload})
 			switch {
-			case err != nil || e.Seq <= at.Seq: // purged, or never an entry
+			case err != nil || e.Seq <= at.Seq || e.Seq >= lastRev: // purged, or never an entry
 				drop = append(drop, slices.Clone(name))
 				return nil //nolint:nilerr // it is dropped
 			case store.Head{Seq: e.Seq - 1, Hash: at.Hash}.Next(e.Data).Hash != e.Hash:
@@ -514,6 +552,13 @@ func (m *miner) mendLog(st *state, head store.Head) error {
 	}
 	m.found.LogWhole = !holes && at == head
 	st.head = at
+	if nonsense && !holes {
+		kind := store.Kind(store.AnchorKey)
+		if err := m.to.remove(kind, []byte(store.AnchorKey[len(kind):])); err != nil {
+			return err
+		}
+		m.found.Kinds[kind]--
+	}
 	if holes {
 		if err := m.anchor(anchor); err != nil {
 			return err

@@ -90,10 +90,16 @@ func TestSalvage(t *testing.T) {
 		}
 	}
 	page := func(f []byte, id uint64) []byte { return f[int(id)*size : (int(id)+1)*size] }
+	logs := int(verified(t, path).Kinds["log"])
 	for _, id := range branches {
 		try(fmt.Sprintf("branch %d zeroed", id), all, func(f []byte) []byte { clear(page(f, id)); return f })
+		for i := 2; i < int(order.Uint16(page(sound, id)[10:])); i += 5 {
+			try(fmt.Sprintf("branch %d, child %d", id, i), all-leaf-logs, func(f []byte) []byte {
+				page(f, id)[pageHead+i*elementSize+8] ^= 1 << (i % 6)
+				return f
+			})
+		}
 	}
-	logs := int(verified(t, path).Kinds["log"])
 	for _, id := range leaves {
 		if id == tr.root || id%12 != 0 {
 			continue

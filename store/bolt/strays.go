@@ -38,22 +38,26 @@ func (m *miner) scan(size, pageSize int64, reached []uint64) error {
 				head = whole
 			}
 		}
-		m.sift(head)
+		m.sift(head, order.Uint64(head) != id)
 	}
 	return nil
 }
 
-// sift notes what a page without a place in the tree has of what is lost.
-func (m *miner) sift(p []byte) {
+// sift notes what a page without a place in the tree has of what is lost. Of one that was
+// moved all is, for it was written to a wrong place.
+func (m *miner) sift(p []byte, moved bool) {
 	all, _ := parse(p)
-	of := map[string]*stray{}
+	of, used := map[string]*stray{}, 0
 	for _, e := range all {
+		if used += len(e.key) + len(e.value); used > len(p) {
+			break // they overlap
+		}
 		if e.flags == bucketLeaf {
 			m.siftBucket(e)
 			continue
 		}
 		for _, kind := range m.kinds {
-			if rev, _, err := unseal(kind, e.key, e.value); err == nil {
+			if rev, ok := m.unseal(kind, e); ok {
 				if of[kind] == nil {
 					of[kind] = &stray{}
 				}
@@ -65,6 +69,9 @@ func (m *miner) sift(p []byte) {
 	for kind, s := range of {
 		slices.SortFunc(s.elements, func(a, b element) int { return bytes.Compare(a.key, b.key) })
 		m.strays[kind] = append(m.strays[kind], *s)
+		if moved { // what stands in its own place is older
+			m.lose(kind, s.elements[0].key, append(slices.Clone(s.elements[len(s.elements)-1].key), 0))
+		}
 	}
 }
 
@@ -78,11 +85,9 @@ func (m *miner) siftBucket(e element) {
 	all, _ := parse(slices.Clone(e.value[bucketHead:]))
 	var s stray
 	for _, e := range all {
-		switch rev, _, err := unseal(kind, e.key, e.value); {
-		case err != nil:
-		case kind == metaKind && bytes.Equal(e.key, stateName):
+		if kind == metaKind && bytes.Equal(e.key, stateName) {
 			m.takeState(e.value)
-		default:
+		} else if rev, ok := m.unseal(kind, e); ok {
 			m.take(&s, rev, e)
 		}
 	}
@@ -96,8 +101,8 @@ func (m *miner) siftBucket(e element) {
 // take notes a good value of a page.
 func (m *miner) take(s *stray, rev store.Rev, e element) {
 	s.newest = max(s.newest, rev)
+	e.key, e.value = bytes.Clone(e.key), bytes.Clone(e.value) // of a page that may claim much
 	s.elements = append(s.elements, e)
-	m.newest = max(m.newest, rev)
 }
 
 // adopt keeps of the strays what is lost otherwise.
