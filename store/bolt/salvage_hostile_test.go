@@ -310,4 +310,3 @@ func TestSalvageOfANewerFormat(t *testing.T) {
 	damage(t, path, func(file []byte) []byte { clear(file[:os.Getpagesize()]); return file })
 	try("without a meta page")
 }
-
