@@ -44,7 +44,7 @@ func (t *Throttle) blocks(m moves) (all [][]byte) {
 	}
 	for cell := range m.names {
 		next(entryName)
-		b = appendCounter(binary.BigEndian.AppendUint32(b, cell), &t.names[cell])
+		b = appendCounter(binary.BigEndian.AppendUint32(b, cell), t.names.at(cell))
 	}
 	for cell := range m.networks {
 		next(entryNetwork)
@@ -95,10 +95,7 @@ func (t *Throttle) replay(block []byte, now int64) error {
 			t.accounts[key] = c
 		case entryName:
 			cell := r.uint32() % nameCells
-			if t.names == nil {
-				t.names = make([]counter, nameCells)
-			}
-			c := &t.names[cell]
+			c := t.names.at(cell)
 			if *c = r.counter(); c.last > now {
 				c.last = now
 				t.kept.moved.names[cell] = struct{}{}

@@ -165,10 +165,9 @@ func (t *Throttle) moveAll(now int64) {
 	for key := range t.accounts {
 		t.kept.moved.tallies[key] = struct{}{}
 	}
-	for i := range t.names {
-		c := &t.names[i]
+	for cell, c := range t.names.all() {
 		if c.refresh(policy{}, now); c.failed > 0 {
-			t.kept.moved.names[uint32(i)] = struct{}{}
+			t.kept.moved.names[cell] = struct{}{}
 		}
 	}
 	for i, whole := range t.networks {

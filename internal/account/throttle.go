@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"iter"
 	"math"
 	"net/netip"
 	"sync"
@@ -32,8 +33,8 @@ const (
 	networkBurst = 100              // failures from one network at once
 	networkPace  = 10 * time.Second // and then one in so long
 
-	nameCells    = 1 << 20 // 16 MiB, made when first needed
-	networkCells = 1 << 18 // 2 MiB, likewise
+	nameCells    = 1 << 20 // 16 MiB at the most
+	networkCells = 1 << 18 // 2 MiB, made when first needed
 )
 
 // Throttle counts failed log-ins and says who has to wait. An attempt is charged
@@ -62,7 +63,7 @@ type Throttle struct {
 	key      [16]byte // of the hash
 	accounts map[tallyKey]*tally
 	sweepAt  int // size of accounts at which forgotten ones are removed
-	names    []counter
+	names    counters
 	networks []int64 // when the allowance of a cell is whole again, Unix nanoseconds
 	kept     kept
 }
@@ -128,6 +129,33 @@ type counter struct {
 	alike   uint16 // so many of them, the last ones, came from one network
 	network uint16 // which one: a hash
 	pending uint16 // attempts being checked
+}
+
+// counters are those of names. A page of them is made when it is first needed.
+type counters [nameCells / countersOfPage]*[countersOfPage]counter
+
+const countersOfPage = 256 // 4 KiB
+
+func (c *counters) at(cell uint32) *counter {
+	page := &c[cell/countersOfPage]
+	if *page == nil {
+		*page = new([countersOfPage]counter)
+	}
+	return &(*page)[cell%countersOfPage]
+}
+
+// all are those of the pages that were needed.
+func (c *counters) all() iter.Seq2[uint32, *counter] {
+	return func(yield func(uint32, *counter) bool) {
+		for cell := uint32(0); cell < nameCells; cell++ {
+			page := c[cell/countersOfPage]
+			if page == nil {
+				cell += countersOfPage - 1
+			} else if !yield(cell, &page[cell%countersOfPage]) {
+				return
+			}
+		}
+	}
 }
 
 // refresh forgets failures that are old enough. Where the clock has gone back, a
@@ -375,11 +403,8 @@ func (t *Throttle) sweep(now int64) {
 }
 
 func (t *Throttle) nameCell(a *attempt, name string) *counter {
-	if t.names == nil {
-		t.names = make([]counter, nameCells)
-	}
 	a.name = uint32(t.hash(ofName, []byte(name)) % nameCells)
-	return &t.names[a.name]
+	return t.names.at(a.name)
 }
 
 // What a hash is of, so that equal bytes of two kinds differ.
