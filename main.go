@@ -402,7 +402,7 @@ func tune() {
 		runtime.GOMAXPROCS(2)
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(300)
 	}
 }
 
