@@ -76,14 +76,15 @@ type Child struct {
 }
 
 // InChild returns a Check that has a child do the work: whatever the file does to it,
-// a crash or a hang included, this process goes on and calls the file damaged; it does
-// not where somebody else killed the child. A child gets 10 s, and 10 s more per GiB, from each sign of progress to the next.
+// this process goes on. A file at which it crashes is called damaged; one whose child
+// somebody killed, or heard nothing of, is not, for it may be the machine's fault. A
+// child gets 30 s, and 10 s more per GiB, from each sign of progress to the next.
 func InChild(c Child) Check {
 	return c.check
 }
 
 func patience(size int64) time.Duration {
-	return 10*time.Second + time.Duration(float64(size)/(1<<30)*float64(10*time.Second))
+	return 30*time.Second + time.Duration(float64(size)/(1<<30)*float64(10*time.Second))
 }
 
 func (c *Child) check(ctx context.Context, f *os.File, p Progress) error {
@@ -179,7 +180,7 @@ func (run *checking) follow(ctx context.Context, p Progress, patience time.Durat
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case hung.Load():
-		return corrupt("checking the file came to a halt %s, for %v", at, patience.Round(time.Second))
+		return fmt.Errorf("bolt: checking the store came to a halt %s, for %v: the disk or the machine is too busy, or has a fault: start again", at, patience.Round(time.Second))
 	case said && verdict != nil:
 		return verdict
 	case !said && !nonsense && killed(run.cmd.ProcessState):
