@@ -140,6 +140,36 @@ $`
 	}
 }
 
+// A restore goes on far beyond what it undoes: a head that was noted there is gone.
+func TestVerifyOfARestoredLog(t *testing.T) {
+	dir := dataFolder(t)
+	kept := fill(t, dir, "a", "b")
+	st, err := bolt.Open(t.Context(), filepath.Join(dir, cli.DataFile), bolt.Options{Beyond: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Commit(t.Context(), store.Tx{Append: [][]byte{[]byte("restored")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	undone := store.Head{Seq: kept[1].Seq + 5, Hash: kept[1].Hash}
+	check := func(noted store.Head, want int, inStderr string) {
+		t.Helper()
+		if code, _, stderr := run(t, program(), "", "verify", "--data", dir, "--head", text(noted)); code != want || !strings.Contains(stderr, inStderr) {
+			t.Errorf("%s: exit code %d, want %d: %s", text(noted), code, want, stderr)
+		}
+	}
+	const gone = "is not what was noted: a restore has undone it (an event storeRestored says so), or its history was replaced"
+	check(kept[1], 0, "")
+	check(undone, 65, gone)
+	check(store.Head{Seq: undone.Seq}, 65, gone)
+	purge(t, dir, kept[0])
+	check(undone, 65, gone)
+	check(store.Head{Seq: kept[0].Seq - 1}, 1, "the log was purged beyond it")
+}
+
 func TestVerifyFindsDamage(t *testing.T) {
 	dir := dataFolder(t)
 	path := filepath.Join(dir, cli.DataFile)

@@ -145,14 +145,17 @@ func contains(ctx context.Context, path string, head, noted store.Head) error {
 		return fmt.Errorf("%w: the log ends at position %d, before the noted head: its end was cut off, or this is an older copy", store.ErrCorrupt, head.Seq)
 	case at.Seq != noted.Seq:
 		return fmt.Errorf("the noted head cannot be compared: the log was purged beyond it; note the present one, %s", head.String())
+	case at == store.Head{Seq: noted.Seq}:
+		return fmt.Errorf("%w: position %d of the log is not what was noted: a restore has undone it (an event storeRestored says so), or its history was replaced", store.ErrCorrupt, noted.Seq)
 	case at.Hash != noted.Hash:
 		return fmt.Errorf("%w: position %d of the log is not what was noted: its history was replaced", store.ErrCorrupt, noted.Seq)
 	}
 	return nil
 }
 
-// entryAt returns the place of the entry at a position, or the zero Head if it
-// was purged.
+// entryAt returns the place of the entry at a position, the zero Head if it was
+// purged, or one without a hash if nothing was purged there: a restore leaves
+// positions out.
 func entryAt(ctx context.Context, path string, seq uint64) (h store.Head, err error) {
 	st, err := bolt.Open(ctx, path, bolt.Options{ReadOnly: true})
 	if err != nil {
@@ -168,12 +171,18 @@ func entryAt(ctx context.Context, path string, seq uint64) (h store.Head, err er
 	}
 	// What was purged last is still known by its hash.
 	item, err := st.Get(ctx, store.AnchorKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Head{Seq: seq}, nil
+	}
 	if err != nil {
 		return h, fmt.Errorf("read the log's anchor: %w", err)
 	}
 	anchor, err := store.DecodeHead(item.Value)
-	if err != nil || anchor.Seq != seq {
+	switch {
+	case err != nil || anchor.Seq > seq:
 		return store.Head{}, err
+	case anchor.Seq < seq:
+		return store.Head{Seq: seq}, nil
 	}
 	return anchor, nil
 }
