@@ -19,8 +19,9 @@ type stageUpkeep struct {
 	clock  clock.Clock
 	record actions.EventWriter
 
-	mu   sync.Mutex
-	jobs []api.Job
+	mu        sync.Mutex
+	jobs      []api.Job // backups
+	compacted api.Job   // the last; zero: none yet
 }
 
 func (u *stageUpkeep) Backup(ctx context.Context, name string, _ time.Duration, by event.Event) (api.Job, error) {
@@ -65,12 +66,16 @@ func (u *stageUpkeep) Compact(ctx context.Context, _ time.Duration, by event.Eve
 	}
 	by.Kind, by.Time = event.StoreCompacted, u.clock.Now()
 	_ = u.record(ctx, by)
-	return api.Job{ID: "JOB", State: api.JobDone, Done: 262144, Total: 262144, FileBytesBefore: 1048576, FileBytes: 327680}, nil
+	u.compacted = api.Job{ID: "JOB", State: api.JobDone, Done: 262144, Total: 262144, FileBytesBefore: 1048576, FileBytes: 327680}
+	return u.compacted, nil
 }
 
 func (u *stageUpkeep) Wait(_ context.Context, id string, _ time.Duration) (api.Job, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if id == u.compacted.ID {
+		return u.compacted, nil
+	}
 	for i := range u.jobs {
 		if u.jobs[i].ID == id {
 			return u.done(i), nil

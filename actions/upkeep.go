@@ -88,7 +88,7 @@ func (u *upkeep) backup(ctx context.Context, c *dispatch.Call, who *session.Call
 	var j api.Job
 	var err error
 	if p.JobID != "" {
-		j, err = u.wait(ctx, c, &p.waiting)
+		j, err = u.wait(ctx, c, &p.waiting, func(j api.Job) bool { return j.Name != "" })
 	} else {
 		j, err = u.Upkeep.Backup(ctx, p.Name, p.time(c), u.by(c, who))
 	}
@@ -114,15 +114,20 @@ func (u *upkeep) compact(ctx context.Context, c *dispatch.Call, who *session.Cal
 	var j api.Job
 	var err error
 	if p.JobID != "" {
-		j, err = u.wait(ctx, c, &p.waiting)
+		j, err = u.wait(ctx, c, &p.waiting, func(j api.Job) bool { return j.Name == "" })
 	} else {
 		j, err = u.Upkeep.Compact(ctx, p.time(c), u.by(c, who))
 	}
 	return compactStoreResult{j.ID, j.State, j.Done, j.Total, j.FileBytesBefore, j.FileBytes}, about(err, map[api.Code]string{api.NotFound: "/params/jobId"})
 }
 
-func (u *upkeep) wait(ctx context.Context, c *dispatch.Call, w *waiting) (api.Job, error) {
-	return u.Upkeep.Wait(ctx, w.JobID, w.time(c))
+// wait waits for a job of the action that is asked; only a backup has a name.
+func (u *upkeep) wait(ctx context.Context, c *dispatch.Call, w *waiting, own func(api.Job) bool) (api.Job, error) {
+	j, err := u.Upkeep.Wait(ctx, w.JobID, w.time(c))
+	if j.ID != "" && !own(j) {
+		return api.Job{}, api.Errorf(api.NotFound, "that job is of another action")
+	}
+	return j, err
 }
 
 // by is an event that says who asks.
