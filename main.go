@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -435,11 +436,15 @@ func open(ctx context.Context, o cli.ServeOptions, log *logging.Logger, progress
 	return st, nil
 }
 
-// keeper returns what works on the store's file, if it has one.
+// keeper returns what works on the store's file, if it has one. What a backup that was
+// cut short has left may be as large as the data: it is removed first.
 func keeper(ctx context.Context, st store.Store, o cli.ServeOptions, c clock.Clock, log *logging.Logger) *upkeep.Keeper {
 	d := upkeep.Deps{Dir: o.Dir, Clock: c, Log: log, Rate: o.Config.Storage.BackupBytesPerSecond, Record: actions.WriteEvents(st)}
 	if files, ok := st.(upkeep.Files); ok {
 		d.Files = files
+		if err := bolt.SweepBackups(filepath.Join(o.Dir, upkeep.Folder)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			log.Error("what a backup that was cut short has left cannot be removed", logging.Err(err))
+		}
 	}
 	return upkeep.New(ctx, d)
 }

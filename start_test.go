@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"sessiond/internal/cli"
+	"sessiond/internal/upkeep"
 )
 
 // A damaged file is refused within seconds, with where and what to do, and is
@@ -65,6 +68,34 @@ func TestADamagedFileIsNotServed(t *testing.T) {
 				t.Errorf("the file has changed: %v", err)
 			}
 		})
+	}
+}
+
+// What a backup that was killed has left is as large as the data: it does not stay.
+func TestAStartRemovesWhatABackupLeft(t *testing.T) {
+	h := newHome(t, services(nil))
+	const failed = "cut short has left cannot be removed"
+	p := h.start(t) // on a folder without backups
+	stopped(t, p)
+	if strings.Contains(p.output.String(), failed) {
+		t.Errorf("without a folder of backups:\n%s", p.output)
+	}
+	backups := filepath.Join(h.data, upkeep.Folder)
+	left, whole := filepath.Join(backups, "nightly.db.new-copy"), filepath.Join(backups, "earlier.db")
+	if err := os.Mkdir(backups, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{left, whole} {
+		if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped(t, h.start(t))
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was left: %v", err)
+	}
+	if _, err := os.Stat(whole); err != nil {
+		t.Error(err)
 	}
 }
 
