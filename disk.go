@@ -13,7 +13,7 @@ import (
 func logReport(log *logging.Logger, r bolt.Report) {
 	switch r.Condition {
 	case bolt.Full:
-		log.Error("the disk is full: sessions can be ended and validated, all else is refused until there is room", logging.Err(r.Cause))
+		log.Error("the disk, a quota or storage.maxBytes is full: sessions can be ended and validated, all else is refused until there is room", logging.Err(r.Cause))
 	case bolt.Resumed:
 		log.Info("there is room on the disk again: all is written again")
 	case bolt.Stopped:
