@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,10 @@ func TestMachineBehindItsData(t *testing.T) {
 				p = h.start(t)
 				if got := created(t, p); got.Before(time.Now().Add(tt.ahead - time.Minute)) {
 					t.Errorf("a session is created at %v", got)
+				}
+				took := regexp.MustCompile(`"done":"verifying the file","milliseconds":(\d+)\b`).FindStringSubmatch(p.output.String())
+				if took == nil || len(took[1]) > 5 { // not the time by which the data is ahead
+					t.Errorf("verifying the file took %q\n%s", took, p.output)
 				}
 				pause(t, 1500*time.Millisecond) // it looks each second
 				if warned := strings.Contains(p.output.String(), "the machine's clock is behind"); warned != tt.warns {

@@ -143,6 +143,7 @@ func serve(ctx context.Context, o cli.ServeOptions) (err error) {
 		return orStopped(ctx, err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	progress.end() // before the time leaps to that of the data
 	wentBack, err := resume(ctx, st, system, o.AcceptClock)
 	if err != nil {
 		return err
