@@ -80,9 +80,10 @@ func addUpkeep(cmd *cobra.Command) {
 }
 
 func (p *Program) runBackup(cmd *cobra.Command, args []string) error {
-	var params struct {
+	params := struct {
 		Name string `json:"name,omitzero"`
-	}
+		Wait int    `json:"waitSeconds"`
+	}{Wait: int(poll.Seconds())}
 	if len(args) > 0 {
 		params.Name = args[0]
 	}
@@ -114,7 +115,10 @@ func (p *Program) runBackup(cmd *cobra.Command, args []string) error {
 }
 
 func (p *Program) runCompact(cmd *cobra.Command, _ []string) error {
-	j, err := p.upkeep(cmd, "compactStore", &struct{}{}, func(ctx context.Context, k *upkeep.Keeper, _ *bolt.Store, _ bolt.Progress) (api.Job, error) {
+	params := struct {
+		Wait int `json:"waitSeconds"`
+	}{int(poll.Seconds())}
+	j, err := p.upkeep(cmd, "compactStore", &params, func(ctx context.Context, k *upkeep.Keeper, _ *bolt.Store, _ bolt.Progress) (api.Job, error) {
 		return k.Compact(ctx, poll, event.Event{})
 	})
 	if err != nil {
@@ -164,6 +168,7 @@ func (p *Program) upkeep(cmd *cobra.Command, action string, params any,
 		if err != nil {
 			return j, err
 		}
+		ask.timeout += poll // so long the server waits as it is asked to
 		return follow(ctx, func() (api.Job, error) { return ask.job(ctx, action, params) }, func(id string) (api.Job, error) {
 			return ask.job(ctx, action, &struct {
 				JobID string `json:"jobId"`
