@@ -88,8 +88,14 @@ func (p *Program) runBackup(cmd *cobra.Command, args []string) error {
 		params.Name = args[0]
 	}
 	out, given := said(cmd, "out", "")
-	if given != "" && params.Name != "" {
+	_, asked := said(cmd, "url", urlVariable)
+	switch {
+	case given != "" && out == "":
+		return usagef("name a new file with --out")
+	case given != "" && params.Name != "":
 		return usagef("--out names the file: leave out the name")
+	case given != "" && asked != "":
+		return usagef("--out writes a file here, but %s has a server asked: leave out one of them", asked)
 	}
 	j, err := p.upkeep(cmd, "backupStore", &params, func(ctx context.Context, k *upkeep.Keeper, st *bolt.Store, tell bolt.Progress) (api.Job, error) {
 		if given == "" {

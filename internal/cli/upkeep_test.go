@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +42,29 @@ func TestAJobIsFollowedInShortQuestions(t *testing.T) {
 			code, _, stderr := run(t, program(), "", append(strings.Fields(command), "--url", s.URL, "--timeout", "1s")...)
 			if code != 0 || stderr != "" || !slices.Equal(asked, tt.want) {
 				t.Errorf("exit code %d, asked\n%s\nwant\n%s\n%s", code, strings.Join(asked, "\n"), strings.Join(tt.want, "\n"), stderr)
+			}
+		})
+	}
+}
+
+func TestOutIsForAServerThatIsStopped(t *testing.T) {
+	const here = "sessiond: --out writes a file here, but %s has a server asked: leave out one of them\n"
+	dir := dataFolder(t)
+	t.Chdir(t.TempDir())
+	for name, tt := range map[string]struct {
+		args     []string
+		variable string // $SESSIOND_URL
+		want     string
+	}{
+		"a flag":     {[]string{"--out", "b.db", "--url", "http://127.0.0.1:1"}, "", fmt.Sprintf(here, "--url")},
+		"a variable": {[]string{"--out", "b.db"}, "http://127.0.0.1:1", fmt.Sprintf(here, "$SESSIOND_URL")},
+		"no file":    {[]string{"--out", ""}, "", "sessiond: name a new file with --out\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("SESSIOND_URL", tt.variable)
+			code, stdout, stderr := run(t, program(), "", append([]string{"backup", "--data", dir}, tt.args...)...)
+			if code != 2 || stdout != "" || !strings.HasPrefix(stderr, tt.want) {
+				t.Errorf("exit code %d, want 2\n%s%s\nwant %s", code, stdout, stderr, tt.want)
 			}
 		})
 	}
