@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -274,3 +275,22 @@ func purge(t *testing.T, dir string, until store.Head) {
 }
 
 func text(h store.Head) string { return fmt.Sprintf("%d:%s", h.Seq, hex.EncodeToString(h.Hash[:])) }
+
+// What decided about API keys, and what it cannot know.
+func TestRestoreSaysWhatDecided(t *testing.T) {
+	dir := dataFolder(t)
+	for keys, want := range map[string]string{
+		"journal":  "What was revoked after its last line is not known to it: make sure\nthat it is no old copy.\n",
+		"ended":    "So all API keys have ended",
+		"accepted": "All API keys of the backup live",
+	} {
+		p := program()
+		p.Restore = func(context.Context, cli.RestoreOptions) (*cli.Restored, error) {
+			return &cli.Restored{Keys: keys, Journal: "it is missing"}, nil
+		}
+		code, stdout, stderr := run(t, p, "", "restore", "--data", dir, "--yes", filepath.Join(dir, cli.DataFile))
+		if code != 0 || stderr != "" || !strings.Contains(stdout, want) {
+			t.Errorf("%s: exit code %d, %q is missing in\n%s%s", keys, code, want, stdout, stderr)
+		}
+	}
+}

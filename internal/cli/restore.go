@@ -220,7 +220,7 @@ func (r *Restored) decision(journal string) string {
 	doubt := r.Journal + " (" + journal + ")"
 	switch r.Keys {
 	case "journal":
-		return "The journal of revocations knows all that was taken away since the backup, and decided."
+		return "The journal of revocations decided. What was revoked after its last line is not known to it: make sure\nthat it is no old copy."
 	case "accepted":
 		return "Nothing is known of what was revoked since the backup: " + doubt + ".\nAll API keys of the backup live, those too that were revoked since."
 	}
