@@ -195,7 +195,7 @@ func storageRows() []entry[Storage] {
 		text("dir", form{least: 1, most: 4096}, func(s *Storage) *string { return &s.Dir },
 			"Folder of the data, made if it is not there; the flag --data comes first."),
 		text("revocationLog", form{least: 1, most: 4096}, func(s *Storage) *string { return &s.RevocationLog },
-			"File of the journal by which a restored backup does not bring back what was revoked since. Best on another disk than `dir`.").
+			"File of the journal by which a restored backup does not bring back what was revoked since. Best on another disk than `dir`. A relative path is one from the working directory of the server.").
 			usually("`revocations.log` in `dir`"),
 		integer("backupBytesPerSecond", 0, 1<<40, func(s *Storage) *int64 { return &s.BackupBytesPerSecond },
 			"Bytes of data that a backup or compacting copies in a second at the most, so that others get at the disk; 0 means no limit."),
