@@ -34,12 +34,12 @@ func TestAJobIsFollowedInShortQuestions(t *testing.T) {
 				state := "done"
 				if len(asked) == 1 {
 					state = "running"
-					<-time.After(time.Second) // as it is asked to
+					<-time.After(100 * time.Millisecond) // as it is asked to, or less
 				}
 				_, _ = io.WriteString(w, `{"result":{`+tt.job+`,"state":"`+state+`"},"errorCode":0}`)
 			}))
 			defer s.Close()
-			code, _, stderr := run(t, program(), "", append(strings.Fields(command), "--url", s.URL, "--timeout", "1s")...)
+			code, _, stderr := run(t, program(), "", append(strings.Fields(command), "--url", s.URL, "--timeout", "20ms")...)
 			if code != 0 || stderr != "" || !slices.Equal(asked, tt.want) {
 				t.Errorf("exit code %d, asked\n%s\nwant\n%s\n%s", code, strings.Join(asked, "\n"), strings.Join(tt.want, "\n"), stderr)
 			}

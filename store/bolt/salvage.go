@@ -351,14 +351,17 @@ func (m *miner) leaf(depth int, kind string, all []element, b bounds) error {
 			if bytes.Equal(e.key, stateName) {
 				m.takeState(e.value)
 			}
-		case e.flags != 0 || !m.good(kind, e):
-			bad = true
 		default:
+			rev, good := m.unseal(kind, e)
+			if e.flags != 0 || !good {
+				bad = true
+				continue
+			}
 			if bad {
 				m.lose(kind, low, e.key)
 			}
 			low, bad = append(slices.Clone(e.key), 0), false
-			if err := m.keep(kind, e); err != nil {
+			if err := m.keep(kind, e, rev); err != nil {
 				return err
 			}
 		}
@@ -389,19 +392,16 @@ func (m *miner) bucket(depth int, e element) error {
 
 func (m *miner) takeState(v []byte) {
 	st, err := decodeState(v)
-	if err == nil && st.readable() != nil {
-		m.newer = st.readable()
+	if err != nil {
+		return
 	}
-	if err == nil && max(uint64(st.rev), st.head.Seq) < lastRev && (m.state == nil || st.rev > m.state.rev) {
+	if err := st.readable(); err != nil {
+		m.newer = err
+	}
+	if max(uint64(st.rev), st.head.Seq) < lastRev && (m.state == nil || st.rev > m.state.rev) {
 		m.state = &st
 		m.newest = max(m.newest, st.rev)
 	}
-}
-
-// good reports whether the CRC of a value is right.
-func (m *miner) good(kind string, e element) bool {
-	_, ok := m.unseal(kind, e)
-	return ok
 }
 
 // unseal returns the revision of a good value, which a server may have written.
@@ -414,13 +414,11 @@ func (m *miner) unseal(kind string, e element) (store.Rev, bool) {
 	return rev, true
 }
 
-func (m *miner) keep(kind string, e element) error {
+// keep takes a good value over, unless a newer one is there.
+func (m *miner) keep(kind string, e element, rev store.Rev) error {
 	there, err := m.to.rev(kind, e.key)
-	if err != nil {
+	if err != nil || there > rev {
 		return err
-	}
-	if rev, _, _ := unseal(kind, e.key, e.value); there > rev { // its CRC is known to be right
-		return nil
 	}
 	if there == 0 {
 		m.found.Kinds[kind]++

@@ -147,7 +147,7 @@ func (m *miner) adoptOne(kind string, e element, spoken ranges) error {
 	if kind != logKind {
 		m.found.Doubtful[kind+string(e.key)] = true
 	}
-	return m.keep(kind, e)
+	return m.keep(kind, e, rev)
 }
 
 // ranges are bounds in order, none of which touches the next: a file may have lost the
